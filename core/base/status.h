@@ -26,7 +26,7 @@ typedef enum lc_status {
     LC_EEXTERNAL  /* a function behind lc_external failed; its own error is kept by its owner */
 } lc_status;
 
-#define LC_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define LC_PRINTF(text, first) __attribute__((format(printf, text, first)))
 
 /* Stores the message and returns `code`, so that a failing check is one line. */
 lc_status lc_fail(lc_status code, const char *format, ...) LC_PRINTF(2, 3);
