@@ -1,0 +1,70 @@
+--- Error messages of the Lua half: the line of the user's own code in front, and a suggestion for a name that does not
+-- exist.
+
+local errors = {}
+
+--- Where the user's code called into the library: the first frame that is neither C nor one of the library's own files.
+local function user_position()
+  local level = 2
+  while true do
+    local info = debug.getinfo(level, "Sl")
+    if not info then return "" end
+    if info.what ~= "C" and not info.short_src:find("^lacuna/") and info.currentline > 0 then
+      return ("%s:%d: "):format(info.short_src, info.currentline)
+    end
+    level = level + 1
+  end
+end
+
+--- Raises a message with the user's file and line in front.
+---@param format string as for string.format
+function errors.fail(format, ...)
+  error(user_position() .. format:format(...), 0)
+end
+
+--- Number of single-letter edits (insert, delete, replace, swap of neighbours) from `a` to `b`.
+---@param a string
+---@param b string
+---@return integer
+function errors.distance(a, b)
+  local before, previous = nil, {}
+  for j = 0, #b do previous[j] = j end
+  for i = 1, #a do
+    local row = { [0] = i }
+    for j = 1, #b do
+      local same = a:byte(i) == b:byte(j)
+      row[j] = math.min(previous[j] + 1, row[j - 1] + 1, previous[j - 1] + (same and 0 or 1))
+      if before and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        row[j] = math.min(row[j], before[j - 2] + 1)
+      end
+    end
+    before, previous = previous, row
+  end
+  return previous[#b]
+end
+
+--- The candidate nearest to `word`, or nil when none is near enough to be a slip of the keys.
+---@param word string
+---@param candidates string[]
+---@return string|nil
+function errors.nearest(word, candidates)
+  local best, best_distance = nil, math.max(1, #word // 3) + 1
+  for _, candidate in ipairs(candidates) do
+    local distance = errors.distance(word, candidate)
+    if distance < best_distance or (distance == best_distance and best and candidate < best) then
+      best, best_distance = candidate, distance
+    end
+  end
+  return best
+end
+
+--- " (did you mean 'x'?)", or "" when nothing is near.
+---@param word string
+---@param candidates string[]
+---@return string
+function errors.suggestion(word, candidates)
+  local near = errors.nearest(word, candidates)
+  return near and (" (did you mean '%s'?)"):format(near) or ""
+end
+
+return errors

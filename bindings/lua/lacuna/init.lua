@@ -1,0 +1,52 @@
+--- What `require "lacuna"` gives: one table whose fields come from the modules that define them, each opened when a
+-- field of it is first read, so that starting the interpreter loads nothing that the recipe does not use.
+
+-- Field -> the module "lacuna.<module>" that has it under the same name.
+local home = {
+  params = "params",
+  show = "show",
+}
+
+-- Fields that are whole modules, "lacuna.<module>" (lc.mask, lc.io).
+local whole = {
+}
+
+local function names()
+  local list = {}
+  for name in pairs(home) do list[#list + 1] = name end
+  for name in pairs(whole) do list[#list + 1] = name end
+  table.sort(list)
+  return list
+end
+
+return setmetatable({}, {
+  __name = "lacuna",
+  __names = names, -- for suggestions, completion and help
+
+  __index = function(self, name)
+    local value
+    if home[name] then
+      value = require("lacuna." .. home[name])[name]
+    elseif whole[name] then
+      value = require("lacuna." .. whole[name])
+    end
+    if value == nil then
+      local errors = require "lacuna.errors"
+      errors.fail("lc.%s: no such name%s", tostring(name), errors.suggestion(tostring(name), names()))
+    end
+    rawset(self, name, value)
+    return value
+  end,
+
+  __newindex = function(_, name)
+    require("lacuna.errors").fail("lc.%s: the library cannot be assigned to; use a local", tostring(name))
+  end,
+
+  __pairs = function(self)
+    local list, i = names(), 0
+    return function()
+      i = i + 1
+      if list[i] then return list[i], self[list[i]] end
+    end
+  end,
+})
