@@ -1,11 +1,12 @@
-/* file.h: reading files whole or by range, and writing them so that a crash, a full disk or Ctrl-C leaves the old file or the new
- * one, never a part: to a temporary name beside the target, fsync, rename. */
+/* file.h: reading files whole or by range, and writing them so that a crash, a full disk or Ctrl-C leaves the old file
+ * or the new one, never a part: to a temporary name beside the target, fsync, rename. */
 #ifndef LC_FILE_H
 #define LC_FILE_H
 
 #include "base/status.h"
 
-/* Whole file into fresh memory (lc_free), with a NUL after the last byte. `limit` guards against absurd sizes (0 = none). */
+/* Whole file into fresh memory (lc_free), with a NUL after the last byte. `limit` guards against absurd sizes (0 =
+ * none). */
 lc_status lc_file_read(const char *path, size_t limit, char **out, size_t *length);
 
 /* Random access. Reads are by pread: a file that shrinks underneath is an error, not a crash. */
@@ -20,7 +21,8 @@ void lc_reader_close(lc_reader *r);                                             
 typedef struct lc_writer lc_writer;
 lc_status lc_writer_open(const char *path, lc_writer **out);
 lc_status lc_writer_write(lc_writer *w, const void *data, size_t length);
-/* Flush, fsync, rename over `path`, fsync the directory; frees w whatever happens. On failure the temporary file is gone. */
+/* Flush, fsync, rename over `path`, fsync the directory; frees w whatever happens. On failure the temporary file is
+ * gone. */
 lc_status lc_writer_commit(lc_writer *w);
 void lc_writer_abandon(lc_writer *w); /* removes the temporary file; NULL is fine */
 

@@ -1,7 +1,8 @@
 /* memory.h: the one allocator. Everything the engine allocates is counted, and tests can make the n-th allocation fail.
  *
- * Small objects come from lc_alloc. Tensor data comes from lc_buffer_new, which keeps released buffers by size class, so that a
- * training step after the first asks the system for nothing. Main thread and pool threads may both allocate. */
+ * Small objects come from lc_alloc. Tensor data comes from lc_buffer_new, which keeps released buffers by size class,
+ * so that a training step after the first asks the system for nothing. Main thread and pool threads may both allocate.
+ */
 #ifndef LC_MEMORY_H
 #define LC_MEMORY_H
 
@@ -30,7 +31,8 @@ lc_memory_stats lc_memory_get(void);
 void lc_memory_reset_peak(void);
 /* Gives cached buffers back to the system. Called by the allocator itself before it reports out of memory. */
 void lc_memory_trim(void);
-/* The n-th allocation from now fails once (1 = the next; 0 = off). Cached buffers count as allocations, so a sweep is repeatable. */
+/* The n-th allocation from now fails once (1 = the next; 0 = off). Cached buffers count as allocations, so a sweep is
+ * repeatable. */
 void lc_memory_fail_at(uint64_t n);
 /* Allocations done so far: the range of a sweep. */
 uint64_t lc_memory_count(void);

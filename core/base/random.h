@@ -1,5 +1,6 @@
-/* random.h: counter-based random numbers in named streams (Philox 4x32-10, Salmon et al. 2011, "Parallel random numbers: as easy as
- * 1, 2, 3"). One seed gives any number of independent streams, one per name, so that drawing more in one changes no other. */
+/* random.h: counter-based random numbers in named streams (Philox 4x32-10, Salmon et al. 2011, "Parallel random
+ * numbers: as easy as 1, 2, 3"). One seed gives any number of independent streams, one per name, so that drawing more
+ * in one changes no other. */
 #ifndef LC_RANDOM_H
 #define LC_RANDOM_H
 
@@ -21,7 +22,8 @@ uint64_t lc_stream_below(lc_stream *s, uint64_t n); /* 0..n-1 without bias; n > 
 double lc_stream_uniform(lc_stream *s);             /* [0, 1), 53 bits */
 double lc_stream_normal(lc_stream *s);              /* mean 0, deviation 1 (Box-Muller) */
 
-/* n numbers from a stream; takes ceil(n / 4) blocks for f32, ceil(n / 2) for f64. Parallel, and the same at any thread count. */
+/* n numbers from a stream; takes ceil(n / 4) blocks for f32, ceil(n / 2) for f64. Parallel, and the same at any thread
+ * count. */
 lc_status lc_stream_fill_uniform_f32(lc_stream *s, float *out, int64_t n); /* [0, 1), 24 bits */
 lc_status lc_stream_fill_normal_f32(lc_stream *s, float *out, int64_t n);
 lc_status lc_stream_fill_uniform_f64(lc_stream *s, double *out, int64_t n);

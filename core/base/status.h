@@ -1,7 +1,7 @@
 /* status.h: errors as values.
  *
- * A function that can fail returns lc_status and leaves its outputs untouched on failure. The text of the last failure lives in a
- * thread-local buffer and says what, where, and what to try; layers above may put words in front of it. */
+ * A function that can fail returns lc_status and leaves its outputs untouched on failure. The text of the last failure
+ * lives in a thread-local buffer and says what, where, and what to try; layers above may put words in front of it. */
 #ifndef LC_STATUS_H
 #define LC_STATUS_H
 
@@ -36,19 +36,23 @@ lc_status lc_fail_within(lc_status code, const char *format, ...) LC_PRINTF(2, 3
 const char *lc_message(void);
 
 /* Returns from the calling function when `call` fails. */
-#define LC_TRY(call)                          \
-    do {                                      \
-        lc_status lc_try_status = (call);     \
+#define LC_TRY(call)                             \
+    do {                                         \
+        lc_status lc_try_status = (call);        \
         if (lc_try_status) return lc_try_status; \
     } while (0)
 
 /* For functions with something to clean up: sets the local `status` and jumps to `label` when `call` fails. */
-#define LC_GOTO(label, call)            \
-    do {                                \
+#define LC_GOTO(label, call)               \
+    do {                                   \
         if ((status = (call))) goto label; \
     } while (0)
 
-static inline int64_t lc_min(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t lc_max(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t lc_min(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static inline int64_t lc_max(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
 
 #endif

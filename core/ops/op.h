@@ -25,20 +25,21 @@ typedef enum lc_activation { LC_ACT_NONE, LC_ACT_RELU, LC_ACT_GELU, LC_ACT_GELU_
 
 /* Everything that is not a tensor. Zero unless the op's row names it. */
 typedef struct lc_attr {
-    int dim;              /* from 0; -1 = all, for reductions: set it explicitly there */
+    int dim; /* from 0; -1 = all, for reductions: set it explicitly there */
     lc_dtype dtype;
     lc_activation act;
     bool keepdim, descending, upper, transpose, unit, causal, add, train;
-    int ndim;             /* of shape */
+    int ndim; /* of shape */
     int64_t n;
     double a, b, c, d, e, f;
     uint64_t key, counter;
     int64_t shape[LC_MAX_DIMS];
-    int order[LC_MAX_DIMS];                 /* permute */
-    int64_t start, length, step;            /* slice */
+    int order[LC_MAX_DIMS];      /* permute */
+    int64_t start, length, step; /* slice */
 } lc_attr;
 
-/* What a kernel sees. Absent optional inputs and outputs nobody wants are NULL. Kernels read inputs, write outputs, keep nothing. */
+/* What a kernel sees. Absent optional inputs and outputs nobody wants are NULL. Kernels read inputs, write outputs,
+ * keep nothing. */
 typedef struct lc_call {
     lc_op op;
     const lc_attr *attr;
@@ -54,12 +55,13 @@ int lc_op_outputs(lc_op op);
 /* "ref", "cpu", ...: whose kernel runs for this op on this device; NULL when none does. */
 const char *lc_op_backend(lc_op op, lc_device device);
 
-/* Checks, casts, lays out, allocates out[0..outputs) and runs. All inputs must be on one device. `out` gets fresh references; an entry
- * may be NULL when the op did not make it. attr may be NULL. */
+/* Checks, casts, lays out, allocates out[0..outputs) and runs. All inputs must be on one device. `out` gets fresh
+ * references; an entry may be NULL when the op did not make it. attr may be NULL. */
 lc_status lc_run(lc_op op, const lc_attr *attr, lc_tensor *const *in, int n_in, lc_tensor **out);
-/* The same into tensors that exist (any strides), whose shape must be the result's; the result is cast to their type. Entries of
- * `into` that are NULL are not computed where the kernel allows it. Bumps their storage's version; never interrupted half-way.
- * An output that overlaps an input is right for elementwise ops in the same layout; else a copy is made first. */
+/* The same into tensors that exist (any strides), whose shape must be the result's; the result is cast to their type.
+ * Entries of `into` that are NULL are not computed where the kernel allows it. Bumps their storage's version; never
+ * interrupted half-way. An output that overlaps an input is right for elementwise ops in the same layout; else a copy
+ * is made first. */
 lc_status lc_run_into(lc_op op, const lc_attr *attr, lc_tensor *const *in, int n_in, lc_tensor *const *into);
 
 /* Copies of content: contiguous and of `dtype` (itself, retained, when it is that already). */

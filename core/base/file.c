@@ -1,0 +1,335 @@
+/* file.c: see file.h. Every write of the engine goes through write_all, so that tests can make the n-th one fail. */
+#define _GNU_SOURCE
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "base/strbuf.h"
+
+static uint64_t fail_at;
+static int fail_error;
+
+void lc_file_fail_at(uint64_t n, int error) {
+    fail_at = n;
+    fail_error = error;
+}
+
+/* What a person can do about an errno. */
+static const char *advice(int error) {
+    switch (error) {
+    case ENOENT:
+        return "; check the path";
+    case EACCES:
+    case EPERM:
+    case EROFS:
+        return "; check the permissions, or write somewhere else (--out DIR)";
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+        return "; free some space, or write somewhere else (--out DIR)";
+    case ENOTDIR:
+        return "; a part of the path is a file";
+    case EISDIR:
+        return "; give the path of a file inside it";
+    default:
+        return "";
+    }
+}
+
+static lc_status fail_errno(const char *path, const char *what, int error) {
+    return lc_fail(error == ENOENT ? LC_ENOTFOUND : LC_EIO, "%s: cannot %s: %s%s", path, what, strerror(error),
+                   advice(error));
+}
+
+/* -- reading
+ * ------------------------------------------------------------------------------------------------------------------ */
+
+struct lc_reader {
+    int fd;
+    uint64_t size;
+    char *path;
+};
+
+lc_status lc_reader_open(const char *path, lc_reader **out) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return fail_errno(path, "open", errno);
+    struct stat st;
+    if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+        int error = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
+        close(fd);
+        return fail_errno(path, "read as a file", error);
+    }
+    lc_reader *r = lc_alloc(sizeof *r);
+    char *copy = r ? lc_strdup(path) : NULL;
+    if (!copy) {
+        lc_free(r);
+        close(fd);
+        return LC_ENOMEM;
+    }
+    *r = (lc_reader){fd, (uint64_t)st.st_size, copy};
+    *out = r;
+    return LC_OK;
+}
+
+uint64_t lc_reader_size(const lc_reader *r) {
+    return r->size;
+}
+const char *lc_reader_path(const lc_reader *r) {
+    return r->path;
+}
+
+lc_status lc_reader_read(lc_reader *r, uint64_t offset, void *out, size_t length) {
+    char *to = out;
+    while (length > 0) {
+        ssize_t n = pread(r->fd, to, length, (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return fail_errno(r->path, "read", errno);
+        if (n == 0)
+            return lc_fail(
+                LC_EIO, "%s: the file ends at byte %llu, %zu bytes too early; it was cut off or is still being written",
+                r->path, (unsigned long long)offset, length);
+        to += n;
+        offset += (uint64_t)n;
+        length -= (size_t)n;
+    }
+    return LC_OK;
+}
+
+void lc_reader_close(lc_reader *r) {
+    if (!r) return;
+    close(r->fd);
+    lc_free(r->path);
+    lc_free(r);
+}
+
+lc_status lc_file_read(const char *path, size_t limit, char **out, size_t *length) {
+    lc_reader *r = NULL;
+    LC_TRY(lc_reader_open(path, &r));
+    lc_status status = LC_OK;
+    char *text = NULL;
+    if (limit && r->size > limit) {
+        status = lc_fail(LC_EFORMAT, "%s: %llu bytes are more than the %zu that such a file may have", path,
+                         (unsigned long long)r->size, limit);
+        goto done;
+    }
+    text = lc_alloc((size_t)r->size + 1);
+    if (!text) {
+        status = LC_ENOMEM;
+        goto done;
+    }
+    LC_GOTO(done, lc_reader_read(r, 0, text, (size_t)r->size));
+    text[r->size] = '\0';
+    *out = text;
+    if (length) *length = (size_t)r->size;
+    text = NULL;
+done:
+    lc_free(text);
+    lc_reader_close(r);
+    return status;
+}
+
+/* -- writing
+ * ------------------------------------------------------------------------------------------------------------------ */
+
+#define WRITE_BUFFER ((size_t)1 << 20)
+
+struct lc_writer {
+    int fd;
+    size_t used;
+    char *path, *temporary, *buffer;
+};
+
+/* 0 or an errno. */
+static int write_all(int fd, const char *data, size_t length) {
+    while (length > 0) {
+        if (fail_at && --fail_at == 0) return fail_error;
+        ssize_t n = write(fd, data, length);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return errno;
+        data += n;
+        length -= (size_t)n;
+    }
+    return 0;
+}
+
+static void writer_free(lc_writer *w) {
+    if (w->fd >= 0) close(w->fd);
+    lc_free(w->path);
+    lc_free(w->temporary);
+    lc_free(w->buffer);
+    lc_free(w);
+}
+
+/* A name that no other writer has: process id and a running number. */
+static char *temporary_name(const char *path) {
+    static atomic_uint running;
+    lc_strbuf b = {0};
+    lc_strbuf_printf(&b, "%s.tmp-%ld-%u", path, (long)getpid(), atomic_fetch_add(&running, 1));
+    char *name = NULL;
+    return lc_strbuf_take(&b, &name, NULL) ? NULL : name;
+}
+
+lc_status lc_writer_open(const char *path, lc_writer **out) {
+    lc_writer *w = lc_calloc(1, sizeof *w);
+    if (!w) return LC_ENOMEM;
+    w->fd = -1;
+    w->path = lc_strdup(path);
+    w->temporary = w->path ? temporary_name(path) : NULL;
+    w->buffer = w->temporary ? lc_alloc(WRITE_BUFFER) : NULL;
+    if (!w->buffer) {
+        writer_free(w);
+        return LC_ENOMEM;
+    }
+    w->fd = open(w->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (w->fd < 0) {
+        lc_status status = fail_errno(path, "write", errno);
+        writer_free(w);
+        return status;
+    }
+    *out = w;
+    return LC_OK;
+}
+
+static lc_status flush(lc_writer *w) {
+    int error = write_all(w->fd, w->buffer, w->used);
+    w->used = 0;
+    return error ? fail_errno(w->path, "write", error) : LC_OK;
+}
+
+lc_status lc_writer_write(lc_writer *w, const void *data, size_t length) {
+    if (length >= WRITE_BUFFER) {
+        LC_TRY(flush(w));
+        int error = write_all(w->fd, data, length);
+        return error ? fail_errno(w->path, "write", error) : LC_OK;
+    }
+    if (w->used + length > WRITE_BUFFER) LC_TRY(flush(w));
+    memcpy(w->buffer + w->used, data, length);
+    w->used += length;
+    return LC_OK;
+}
+
+/* Makes a rename last through a power cut. Some file systems refuse it; the rename itself stands. */
+static void sync_directory_of(const char *path) {
+    char *copy = lc_strdup(path);
+    if (!copy) return;
+    char *slash = strrchr(copy, '/');
+    if (slash) *(slash == copy ? slash + 1 : slash) = '\0';
+    int fd = open(slash ? copy : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)!fsync(fd);
+        close(fd);
+    }
+    lc_free(copy);
+}
+
+lc_status lc_writer_commit(lc_writer *w) {
+    lc_status status = flush(w);
+    if (!status && fsync(w->fd)) status = fail_errno(w->path, "write", errno);
+    int closed = close(w->fd);
+    w->fd = -1;
+    if (!status && closed) status = fail_errno(w->path, "write", errno);
+    if (!status && rename(w->temporary, w->path)) status = fail_errno(w->path, "put the finished file in place", errno);
+    if (status)
+        unlink(w->temporary);
+    else
+        sync_directory_of(w->path);
+    writer_free(w);
+    return status;
+}
+
+void lc_writer_abandon(lc_writer *w) {
+    if (!w) return;
+    unlink(w->temporary);
+    writer_free(w);
+}
+
+lc_status lc_file_write(const char *path, const void *data, size_t length) {
+    lc_writer *w = NULL;
+    LC_TRY(lc_writer_open(path, &w));
+    lc_status status = lc_writer_write(w, data, length);
+    if (!status) return lc_writer_commit(w);
+    lc_writer_abandon(w);
+    return status;
+}
+
+lc_status lc_file_append(const char *path, const void *data, size_t length) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (fd < 0) return fail_errno(path, "write", errno);
+    off_t before = lseek(fd, 0, SEEK_END);
+    int error = write_all(fd, data, length);
+    if (!error && fsync(fd)) error = errno;
+    if (error && before >= 0) (void)!ftruncate(fd, before); /* no half line stays */
+    close(fd);
+    return error ? fail_errno(path, "write", error) : LC_OK;
+}
+
+/* -- directories
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+lc_status lc_make_dirs(const char *path) {
+    char *part = lc_strdup(path);
+    if (!part) return LC_ENOMEM;
+    lc_status status = LC_OK;
+    for (char *at = part + 1; !status; at++) {
+        if (*at != '/' && *at != '\0') continue;
+        char end = *at;
+        *at = '\0';
+        if (mkdir(part, 0777) && errno != EEXIST)
+            status = fail_errno(part, "make the directory", errno);
+        else if (!lc_is_dir(part))
+            status = fail_errno(part, "make the directory", ENOTDIR);
+        if (end == '\0') break;
+        *at = end;
+    }
+    lc_free(part);
+    return status;
+}
+
+bool lc_file_exists(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+bool lc_is_dir(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static lc_status remove_entries(const char *path) {
+    DIR *dir = opendir(path);
+    if (!dir) return fail_errno(path, "remove", errno);
+    lc_status status = LC_OK;
+    for (struct dirent *entry; !status && (entry = readdir(dir));) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+        char *inner = lc_path_join(path, entry->d_name);
+        status = inner ? lc_remove_tree(inner) : LC_ENOMEM;
+        lc_free(inner);
+    }
+    closedir(dir);
+    return status;
+}
+
+lc_status lc_remove_tree(const char *path) {
+    struct stat st;
+    if (lstat(path, &st)) return errno == ENOENT ? LC_OK : fail_errno(path, "remove", errno);
+    if (S_ISDIR(st.st_mode)) LC_TRY(remove_entries(path));
+    if (remove(path) && errno != ENOENT) return fail_errno(path, "remove", errno);
+    return LC_OK;
+}
+
+char *lc_path_join(const char *dir, const char *name) {
+    lc_strbuf b = {0};
+    size_t n = strlen(dir);
+    lc_strbuf_printf(&b, "%s%s%s", dir, n && dir[n - 1] == '/' ? "" : "/", name);
+    char *path = NULL;
+    return lc_strbuf_take(&b, &path, NULL) ? NULL : path;
+}

@@ -1,0 +1,222 @@
+/* memory.c: counting, the buffer cache, and failure on demand.
+ *
+ * Size classes are powers of two cut in eighths (1, 1.125, 1.25 ... 1.875, 2), so a buffer wastes at most an eighth and
+ * a released one fits the next request of about its size. A request takes a cached buffer of its own class only: what a
+ * training step asked for once, it finds again. */
+#include "base/memory.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define ALIGNMENT ((size_t)64)
+#define HUGE_PAGE ((size_t)2 << 20)
+#define CLASSES 512
+
+/* A released buffer holds the link to the next one in its own bytes. */
+typedef struct cached {
+    struct cached *next;
+} cached;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static lc_memory_stats stats;
+static uint64_t allocations, fail_at;
+static cached *classes[CLASSES];
+
+/* Called with the lock held. */
+static bool fails_now(void) {
+    allocations++;
+    if (fail_at == 0 || --fail_at > 0) return false;
+    return true;
+}
+
+static void count_up(size_t bytes) {
+    stats.live += bytes;
+    if (stats.live > stats.peak) stats.peak = stats.live;
+}
+
+static void *refuse(size_t bytes) {
+    lc_fail(
+        LC_ENOMEM,
+        "out of memory: %zu bytes more were asked for with %zu in use; use a smaller batch or model, or free tensors "
+        "(lc.scope, collectgarbage)",
+        bytes, stats.live);
+    return NULL;
+}
+
+void *lc_alloc(size_t bytes) {
+    pthread_mutex_lock(&lock);
+    bool fails = fails_now();
+    pthread_mutex_unlock(&lock);
+    void *p = fails ? NULL : malloc(bytes ? bytes : 1);
+    if (!p && !fails) {
+        lc_memory_trim();
+        p = malloc(bytes ? bytes : 1);
+    }
+    if (!p) return refuse(bytes);
+    pthread_mutex_lock(&lock);
+    count_up(malloc_usable_size(p));
+    pthread_mutex_unlock(&lock);
+    return p;
+}
+
+void *lc_calloc(size_t count, size_t size) {
+    if (size && count > SIZE_MAX / size) return refuse(SIZE_MAX);
+    void *p = lc_alloc(count * size);
+    if (p) memset(p, 0, count * size);
+    return p;
+}
+
+void *lc_realloc(void *p, size_t bytes) {
+    if (!p) return lc_alloc(bytes);
+    pthread_mutex_lock(&lock);
+    bool fails = fails_now();
+    pthread_mutex_unlock(&lock);
+    size_t before = malloc_usable_size(p);
+    void *q = fails ? NULL : realloc(p, bytes ? bytes : 1);
+    if (!q) return refuse(bytes);
+    pthread_mutex_lock(&lock);
+    stats.live -= before;
+    count_up(malloc_usable_size(q));
+    pthread_mutex_unlock(&lock);
+    return q;
+}
+
+char *lc_strndup(const char *text, size_t length) {
+    char *copy = lc_alloc(length + 1);
+    if (!copy) return NULL;
+    memcpy(copy, text, length);
+    copy[length] = '\0';
+    return copy;
+}
+
+char *lc_strdup(const char *text) {
+    return lc_strndup(text, strlen(text));
+}
+
+void lc_free(void *p) {
+    if (!p) return;
+    pthread_mutex_lock(&lock);
+    stats.live -= malloc_usable_size(p);
+    pthread_mutex_unlock(&lock);
+    free(p);
+}
+
+/* The class of a request, and in *bytes what a buffer of that class holds. */
+static int size_class(size_t *bytes) {
+    size_t n = *bytes < ALIGNMENT ? ALIGNMENT : *bytes;
+    int shift = 63 - __builtin_clzll(n); /* n in [2^shift, 2^(shift + 1)) */
+    size_t step = (size_t)1 << (shift > 3 ? shift - 3 : 0);
+    size_t rounded = (n + step - 1) / step * step;
+    if (rounded >= (size_t)2 << shift) shift++, step = (size_t)1 << (shift - 3);
+    *bytes = rounded;
+    return shift * 8 + (int)((rounded - ((size_t)1 << shift)) / step);
+}
+
+static void *new_buffer(size_t bytes) {
+    void *p = NULL;
+    size_t alignment = bytes >= 4 * HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
+    if (posix_memalign(&p, alignment, bytes)) return NULL;
+    if (alignment == HUGE_PAGE) madvise(p, bytes, MADV_HUGEPAGE);
+    return p;
+}
+
+void *lc_buffer_new(size_t bytes) {
+    size_t asked = bytes;
+    if (bytes > SIZE_MAX / 4) return refuse(asked);
+    int class = size_class(&bytes);
+    pthread_mutex_lock(&lock);
+    bool fails = fails_now();
+    cached *hit = fails ? NULL : classes[class];
+    if (hit) {
+        classes[class] = hit->next;
+        stats.cached -= bytes;
+        count_up(bytes);
+    }
+    pthread_mutex_unlock(&lock);
+    if (hit || fails) return hit ? hit : refuse(asked);
+    void *p = new_buffer(bytes);
+    if (!p) {
+        lc_memory_trim();
+        p = new_buffer(bytes);
+    }
+    if (!p) return refuse(asked);
+    pthread_mutex_lock(&lock);
+    count_up(bytes);
+    pthread_mutex_unlock(&lock);
+    return p;
+}
+
+void lc_buffer_free(void *p, size_t bytes) {
+    if (!p) return;
+    int class = size_class(&bytes);
+    pthread_mutex_lock(&lock);
+    ((cached *)p)->next = classes[class];
+    classes[class] = p;
+    stats.live -= bytes;
+    stats.cached += bytes;
+    pthread_mutex_unlock(&lock);
+}
+
+lc_memory_stats lc_memory_get(void) {
+    pthread_mutex_lock(&lock);
+    lc_memory_stats now = stats;
+    pthread_mutex_unlock(&lock);
+    return now;
+}
+
+void lc_memory_reset_peak(void) {
+    pthread_mutex_lock(&lock);
+    stats.peak = stats.live;
+    pthread_mutex_unlock(&lock);
+}
+
+void lc_memory_trim(void) {
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < CLASSES; i++) {
+        while (classes[i]) {
+            cached *next = classes[i]->next;
+            free(classes[i]);
+            classes[i] = next;
+        }
+    }
+    stats.cached = 0;
+    pthread_mutex_unlock(&lock);
+}
+
+void lc_memory_fail_at(uint64_t n) {
+    pthread_mutex_lock(&lock);
+    fail_at = n;
+    pthread_mutex_unlock(&lock);
+}
+
+uint64_t lc_memory_count(void) {
+    return allocations;
+}
+
+/* A line "<field>:  <n> kB" of /proc/self/status, in bytes; 0 when it is not there. */
+static size_t process_status(const char *field) {
+    FILE *f = fopen("/proc/self/status", "r");
+    if (!f) return 0;
+    char line[256];
+    size_t kib = 0;
+    while (fgets(line, sizeof line, f)) {
+        if (strncmp(line, field, strlen(field)) == 0) {
+            sscanf(line + strlen(field), ": %zu", &kib);
+            break;
+        }
+    }
+    fclose(f);
+    return kib * 1024;
+}
+
+size_t lc_resident_peak(void) {
+    return process_status("VmHWM");
+}
+size_t lc_resident_now(void) {
+    return process_status("VmRSS");
+}
