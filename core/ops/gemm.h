@@ -1,0 +1,43 @@
+/* gemm.h: matrix products on all threads, with the same bits at any number of them.
+ *
+ * The output is cut into tiles whose sizes depend on the shape alone; each tile is one BLAS call on one thread over the
+ * whole inner dimension, so that no sum is ever split by the number of threads. Between tiles the cancel flag is
+ * polled. Row-major throughout: a matrix is a pointer and the distance between its rows, in elements. f32 and f64. */
+#ifndef LC_GEMM_H
+#define LC_GEMM_H
+
+#include "tensor/dtype.h"
+
+/* C = alpha op(A) op(B) + beta C with op(A) (M, K), op(B) (K, N), C (M, N); op transposes what is stored where trans_
+ * says so. With beta = 0, C is only written. C must not overlap A or B. Counts its multiply-adds (lc_macs_add).
+ * LC_EDTYPE unless f32 or f64. */
+lc_status lc_gemm(lc_dtype dtype, bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K, double alpha,
+                  const void *A, int64_t lda, const void *B, int64_t ldb, double beta, void *C, int64_t ldc);
+
+/* C (N, N) = alpha X^T X + beta C for X (K, N), both triangles written: half the work of a product. C must be symmetric
+ * before. */
+lc_status lc_gram(lc_dtype dtype, int64_t N, int64_t K, double alpha, const void *X, int64_t ldx, double beta, void *C,
+                  int64_t ldc);
+
+/* Called for each finished tile, rows [i0, i1) and columns [j0, j1) of product number `batch`, while it is still in
+ * cache. */
+typedef void (*lc_epilogue)(void *context, int64_t batch, int64_t i0, int64_t i1, int64_t j0, int64_t j1);
+
+/* One or many products of one shape. */
+typedef struct lc_product {
+    lc_dtype dtype;
+    bool trans_a, trans_b;
+    int64_t M, N, K;
+    double alpha, beta;
+    const void *A, *B;
+    void *C;
+    int64_t lda, ldb, ldc;
+    int64_t batches;                   /* 1 or more */
+    const int64_t *at_a, *at_b, *at_c; /* each batch's offsets in elements; NULL: all 0 */
+    lc_epilogue epilogue;              /* NULL: none */
+    void *context;
+} lc_product;
+
+lc_status lc_products(const lc_product *p);
+
+#endif
