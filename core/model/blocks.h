@@ -56,10 +56,13 @@ typedef struct lc_pass {
 } lc_pass;
 
 lc_status lc_norm_forward(const lc_norm *n, lc_tensor *x, lc_tensor **y);
-/* Heads of block `index` under this pass: mask, cache and dropout (`dropout` is the rate on the weights). x -> out(...) (B, T, C). */
-lc_status lc_attention_forward(const lc_attention *a, const lc_pass *pass, int index, double dropout, lc_tensor *x, lc_tensor **y);
+/* Heads of block `index` under this pass: mask, cache and dropout (`dropout` is the rate on the weights). x -> out(...)
+ * (B, T, C). */
+lc_status lc_attention_forward(const lc_attention *a, const lc_pass *pass, int index, double dropout, lc_tensor *x,
+                               lc_tensor **y);
 lc_status lc_mlp_forward(const lc_mlp *m, lc_tensor *x, lc_tensor **y);
-/* Dropout at a named site of the model ("embedding", "3.attention"): each has its own stream. Itself, retained, when off. */
+/* Dropout at a named site of the model ("embedding", "3.attention"): each has its own stream. Itself, retained, when
+ * off. */
 lc_status lc_dropout(const lc_pass *pass, const char *site, double rate, lc_tensor *x, lc_tensor **y);
 
 #endif

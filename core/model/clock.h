@@ -1,5 +1,5 @@
-/* clock.h: the time that installed things read. Each training loop sets its model's clock before a step's first forward pass; outside
- * a loop the last values stay (0 before any). */
+/* clock.h: the time that installed things read. Each training loop sets its model's clock before a step's first forward
+ * pass; outside a loop the last values stay (0 before any). */
 #ifndef LC_CLOCK_H
 #define LC_CLOCK_H
 

@@ -5,8 +5,8 @@
 #include "model/model.h"
 
 struct lc_family {
-    const char *name;   /* config.json's "model_type" */
-    const char *prefix; /* of all names but the head's: "transformer."; files may have it or not */
+    const char *name;        /* config.json's "model_type" */
+    const char *prefix;      /* of all names but the head's: "transformer."; files may have it or not */
     const char *initializer; /* the configuration's key for the deviation of fresh weights */
     bool scales_residual;    /* fresh attention.out and mlp.down are divided by sqrt(2 layers) */
     bool causal;             /* the loss shifts labels, perplexity and generation make sense */
@@ -15,7 +15,8 @@ struct lc_family {
     lc_status (*embed)(lc_model *m, const lc_pass *pass, lc_tensor **x);
     lc_status (*block)(lc_model *m, const lc_block *block, const lc_pass *pass, lc_tensor *x, lc_tensor **y);
     lc_status (*finish)(lc_model *m, const lc_pass *pass, lc_tensor *x, lc_tensor **hidden); /* the last norm */
-    /* A tensor of older files that is not a parameter ("h.0.attn.bias": the causal mask) and is passed over. Name without prefix. */
+    /* A tensor of older files that is not a parameter ("h.0.attn.bias": the causal mask) and is passed over. Name
+     * without prefix. */
     bool (*is_buffer)(const char *name);
 };
 
@@ -24,16 +25,18 @@ lc_status lc_family_find(const char *name, const lc_family **out);
 
 extern const lc_family lc_family_gpt2;
 
-/* -- for build: each adds to the model, which owns what it gives -------------------------------------------------------------- */
+/* -- for build: each adds to the model, which owns what it gives
+ * -------------------------------------------------------------- */
 /* A parameter of the given shape. Names are formatted whole, prefix included. */
-lc_status lc_build_param(lc_model *m, const char *role, int block, int ndim, const int64_t *shape, bool transposed, lc_param **out,
-                         const char *name, ...) LC_PRINTF(8, 9);
-/* A linear layer with weight "<name>.weight" (O, I), in the file (I, O) with `transposed`, and bias "<name>.bias" if wanted. */
-lc_status lc_build_linear(lc_model *m, const char *role, int block, int64_t outputs, int64_t inputs, bool transposed, bool bias,
-                          lc_linear **out, const char *name, ...) LC_PRINTF(9, 10);
+lc_status lc_build_param(lc_model *m, const char *role, int block, int ndim, const int64_t *shape, bool transposed,
+                         lc_param **out, const char *name, ...) LC_PRINTF(8, 9);
+/* A linear layer with weight "<name>.weight" (O, I), in the file (I, O) with `transposed`, and bias "<name>.bias" if
+ * wanted. */
+lc_status lc_build_linear(lc_model *m, const char *role, int block, int64_t outputs, int64_t inputs, bool transposed,
+                          bool bias, lc_linear **out, const char *name, ...) LC_PRINTF(9, 10);
 /* Norm with "<name>.weight" and, unless rms, "<name>.bias". */
-lc_status lc_build_norm(lc_model *m, int block, int64_t width, double eps, bool rms, lc_norm *out, const char *name, ...)
-    LC_PRINTF(7, 8);
+lc_status lc_build_norm(lc_model *m, int block, int64_t width, double eps, bool rms, lc_norm *out, const char *name,
+                        ...) LC_PRINTF(7, 8);
 lc_status lc_build_block(lc_model *m, lc_block **out, const char *name, ...) LC_PRINTF(3, 4);
 /* The head: tied to `embedding`, or its own weight "lm_head.weight". */
 lc_status lc_build_head(lc_model *m, lc_param *embedding, bool tied, const char *name);

@@ -1,9 +1,9 @@
 /* linear.h: the linear layer, the one place where methods plug in.
  *
- * y = x W^T + b with W (O, I), b (O) or none. Between the stored weight and the product stands a chain of weight transforms (soft
- * masks, fake quantisation), applied in the order in which they were installed; the product itself can be replaced once (packed
- * weights, gradient reuse). Both are an lc_installed: functions, a context, trained tensors and kept tensors. C methods and Lua's
- * layer:transform and layer:replace fill the same struct. */
+ * y = x W^T + b with W (O, I), b (O) or none. Between the stored weight and the product stands a chain of weight
+ * transforms (soft masks, fake quantisation), applied in the order in which they were installed; the product itself can
+ * be replaced once (packed weights, gradient reuse). Both are an lc_installed: functions, a context, trained tensors
+ * and kept tensors. C methods and Lua's layer:transform and layer:replace fill the same struct. */
 #ifndef LC_LINEAR_H
 #define LC_LINEAR_H
 
@@ -21,8 +21,9 @@ typedef struct lc_state {
     lc_tensor *tensor; /* retained; NULL until the method sets it */
 } lc_state;
 
-/* What a method gives when it installs itself. Exactly one of `transform` and `product` is set. Both run under recording and build
- * their result from recorded ops (or lc_apply_external); `me` gives them their parameters and state. */
+/* What a method gives when it installs itself. Exactly one of `transform` and `product` is set. Both run under
+ * recording and build their result from recorded ops (or lc_apply_external); `me` gives them their parameters and
+ * state. */
 typedef struct lc_method {
     const char *name; /* "pdp", "reuse": printed, and part of its tensors' names in checkpoints; copied */
     /* w (O, I), what the chain gave so far -> the weight that the product shall see. */
@@ -45,12 +46,13 @@ struct lc_installed {
 };
 
 struct lc_linear {
-    lc_model *model;   /* borrowed: layers live as long as their model */
-    char *name;        /* owned: "transformer.h.0.attn.c_attn" */
-    const char *role;  /* "attention.qkv" "attention.q" "attention.k" "attention.v" "attention.out" "mlp.up" "mlp.gate" "mlp.down" "head" */
-    int block;         /* from 0; -1 outside blocks */
-    lc_param *weight;  /* (O, I); a tied head shares the embedding's */
-    lc_param *bias;    /* (O); NULL = none */
+    lc_model *model;  /* borrowed: layers live as long as their model */
+    char *name;       /* owned: "transformer.h.0.attn.c_attn" */
+    const char *role; /* "attention.qkv" "attention.q" "attention.k" "attention.v" "attention.out" "mlp.up" "mlp.gate"
+                         "mlp.down" "head" */
+    int block;        /* from 0; -1 outside blocks */
+    lc_param *weight; /* (O, I); a tied head shares the embedding's */
+    lc_param *bias;   /* (O); NULL = none */
     int64_t outputs, inputs; /* O, I */
     int n_transforms;
     lc_installed **transforms;
@@ -62,10 +64,11 @@ lc_status lc_linear_forward(lc_linear *layer, lc_tensor *x, lc_activation act, l
 /* The weight as the product sees it: held zeros enforced, transforms applied. */
 lc_status lc_linear_weight(lc_linear *layer, lc_tensor **w);
 
-/* Installs a method: at the end of the chain, or as the product (LC_ESTATE, naming both, when there is one already). Takes over
- * method->context: release is called on failure too. *out is a reference of the caller's. */
+/* Installs a method: at the end of the chain, or as the product (LC_ESTATE, naming both, when there is one already).
+ * Takes over method->context: release is called on failure too. *out is a reference of the caller's. */
 lc_status lc_linear_install(lc_linear *layer, const lc_method *method, lc_installed **out);
-/* A tensor to be trained, or kept, with an installed method. `leaf` is retained. Names are checked: LC_EINVAL when taken. */
+/* A tensor to be trained, or kept, with an installed method. `leaf` is retained. Names are checked: LC_EINVAL when
+ * taken. */
 lc_status lc_installed_add_param(lc_installed *me, const char *name, lc_tensor *leaf);
 lc_status lc_installed_add_state(lc_installed *me, const char *name, lc_tensor *tensor);
 /* The slot of that name, or NULL. */
@@ -81,8 +84,8 @@ void lc_installed_release(lc_installed *me);
 /* The clock of the model that the layer belongs to; zeros once removed. */
 lc_clock lc_installed_clock(const lc_installed *me);
 
-/* Rows [start, start + length) of the weight: the q, k or v of a fused layer (`part` 'q', 'k' or 'v'). A view of the leaf (or, with
- * gradient, of its .grad). LC_ENOTFOUND for a layer that is not fused. */
+/* Rows [start, start + length) of the weight: the q, k or v of a fused layer (`part` 'q', 'k' or 'v'). A view of the
+ * leaf (or, with gradient, of its .grad). LC_ENOTFOUND for a layer that is not fused. */
 lc_status lc_linear_part(lc_linear *layer, char part, bool gradient, lc_tensor **out);
 
 /* "mlp.up 3072 x 768, 50.0% zero, held, transforms: pdp, product: reuse" into fresh memory (lc_free). */

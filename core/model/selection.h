@@ -11,17 +11,24 @@ typedef struct lc_selection {
     lc_model *model; /* retained */
     lc_part part;    /* what the items are */
     int64_t n;
-    void **items;    /* lc_linear *, lc_param * or lc_block *; borrowed from the model */
+    void **items; /* lc_linear *, lc_param * or lc_block *; borrowed from the model */
 } lc_selection;
 
-static inline lc_linear *lc_selected_linear(const lc_selection *s, int64_t i) { return (lc_linear *)s->items[i]; }
-static inline lc_param *lc_selected_param(const lc_selection *s, int64_t i) { return (lc_param *)s->items[i]; }
-static inline lc_block *lc_selected_block(const lc_selection *s, int64_t i) { return (lc_block *)s->items[i]; }
+static inline lc_linear *lc_selected_linear(const lc_selection *s, int64_t i) {
+    return (lc_linear *)s->items[i];
+}
+static inline lc_param *lc_selected_param(const lc_selection *s, int64_t i) {
+    return (lc_param *)s->items[i];
+}
+static inline lc_block *lc_selected_block(const lc_selection *s, int64_t i) {
+    return (lc_block *)s->items[i];
+}
 
 /* Everything of that kind: LINEAR gives those inside blocks, PARAMETER all of the model's own in file order. */
 lc_status lc_select_all(lc_model *m, lc_part part, lc_selection **out);
-/* Those that match `pattern`: a role or the beginning of one up to a dot ("attention", "mlp.up", "head"; for parameters the role of
- * the layer they belong to), a name, or a glob on names (* and ?). LC_ENOTFOUND when nothing matches: the message lists what exists. */
+/* Those that match `pattern`: a role or the beginning of one up to a dot ("attention", "mlp.up", "head"; for parameters
+ * the role of the layer they belong to), a name, or a glob on names (* and ?). LC_ENOTFOUND when nothing matches: the
+ * message lists what exists. */
 lc_status lc_select(lc_model *m, lc_part part, const char *pattern, lc_selection **out);
 /* n borrowed items, in the model's order and without doubles; n = 0 is LC_ENOTFOUND. */
 lc_status lc_select_items(lc_model *m, lc_part part, void *const *items, int64_t n, lc_selection **out);

@@ -12,11 +12,12 @@
 
 #define LC_IGNORE_LABEL (-100)
 
-/* Tensors i64 (B, T). attention_mask is 1 for tokens, 0 for padding; labels are LC_IGNORE_LABEL at padding. */
+/* Tensors i64 (B, T). attention_mask is 1 for tokens, 0 for padding; labels are LC_IGNORE_LABEL at padding. Datasets leave
+ * token_type_ids NULL. */
 typedef struct lc_batch {
-    lc_tensor *ids, *labels, *attention_mask;
+    lc_tensor *ids, *labels, *attention_mask, *token_type_ids;
 } lc_batch;
-void lc_batch_release(lc_batch *b); /* releases the three and sets them to NULL */
+void lc_batch_release(lc_batch *b); /* releases what there is and sets all to NULL */
 
 typedef enum lc_per { LC_PER_WINDOW, LC_PER_DOCUMENT } lc_per;
 
