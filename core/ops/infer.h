@@ -11,7 +11,8 @@ typedef struct lc_spec {
     int64_t shape[LC_MAX_DIMS];
 } lc_spec;
 
-/* call->in are cast and expanded already, as ops.def says. Fills out[0..outputs of the op); messages begin with the op's name. */
+/* call->in are cast and expanded already, as ops.def says. Fills out[0..outputs of the op); messages begin with the
+ * op's name. */
 typedef lc_status (*lc_infer)(const lc_call *call, lc_spec *out);
 lc_infer lc_op_infer(lc_op op);
 
