@@ -14,16 +14,16 @@ typedef struct lc_norm {
 } lc_norm;
 
 typedef struct lc_attention {
-    lc_linear *qkv;       /* one layer for all three, rows q then k then v; NULL when apart */
-    lc_linear *q, *k, *v; /* NULL when fused */
-    lc_linear *out;
+    lc_layer *qkv;       /* one layer for all three, rows q then k then v; NULL when apart */
+    lc_layer *q, *k, *v; /* NULL when fused */
+    lc_layer *out;
     int64_t heads, kv_heads, head_size; /* H, G, D */
     double scale;                       /* on q k^T */
     bool causal;
 } lc_attention;
 
 typedef struct lc_mlp {
-    lc_linear *up, *gate, *down; /* gate NULL = plain: down(act(up x)); else down(act(gate x) * up x) */
+    lc_layer *up, *gate, *down; /* gate NULL = plain: down(act(up x)); else down(act(gate x) * up x) */
     lc_activation act;
 } lc_mlp;
 

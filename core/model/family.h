@@ -33,7 +33,7 @@ lc_status lc_build_param(lc_model *m, const char *role, int block, int ndim, con
 /* A linear layer with weight "<name>.weight" (O, I), in the file (I, O) with `transposed`, and bias "<name>.bias" if
  * wanted. */
 lc_status lc_build_linear(lc_model *m, const char *role, int block, int64_t outputs, int64_t inputs, bool transposed,
-                          bool bias, lc_linear **out, const char *name, ...) LC_PRINTF(9, 10);
+                          bool bias, lc_layer **out, const char *name, ...) LC_PRINTF(9, 10);
 /* Norm with "<name>.weight" and, unless rms, "<name>.bias". */
 lc_status lc_build_norm(lc_model *m, int block, int64_t width, double eps, bool rms, lc_norm *out, const char *name,
                         ...) LC_PRINTF(7, 8);

@@ -12,7 +12,7 @@
 #include "ops/op.h"
 
 typedef struct lc_model lc_model;
-typedef struct lc_linear lc_linear;
+typedef struct lc_layer lc_layer;
 typedef struct lc_installed lc_installed;
 
 /* A tensor that a method keeps from step to step: stored in checkpoints, untouched by the optimizer. */
@@ -27,9 +27,9 @@ typedef struct lc_state {
 typedef struct lc_method {
     const char *name; /* "pdp", "reuse": printed, and part of its tensors' names in checkpoints; copied */
     /* w (O, I), what the chain gave so far -> the weight that the product shall see. */
-    lc_status (*transform)(lc_installed *me, lc_linear *layer, lc_tensor *w, lc_tensor **out);
+    lc_status (*transform)(lc_installed *me, lc_layer *layer, lc_tensor *w, lc_tensor **out);
     /* x (..., I), w (O, I) after the transforms, b (O) or NULL -> y (..., O). */
-    lc_status (*product)(lc_installed *me, lc_linear *layer, lc_tensor *x, lc_tensor *w, lc_tensor *b, lc_tensor **y);
+    lc_status (*product)(lc_installed *me, lc_layer *layer, lc_tensor *x, lc_tensor *w, lc_tensor *b, lc_tensor **y);
     /* Called once, when the method is removed or its model goes. NULL = nothing to do. */
     void (*release)(void *context);
     void *context;
@@ -39,13 +39,13 @@ typedef struct lc_method {
 struct lc_installed {
     int64_t refs;
     lc_method method; /* name owned */
-    lc_linear *layer; /* NULL once removed */
+    lc_layer *layer;  /* NULL once removed */
     int n_params, n_state;
-    lc_param *params; /* trained beside the model's: clipped, checkpointed; named "<layer>.<method>.<name>" */
-    lc_state *state;  /* checkpointed */
+    lc_param **params; /* trained beside the model's: clipped, checkpointed; named "<layer>.<method>.<name>" */
+    lc_state *state;   /* checkpointed */
 };
 
-struct lc_linear {
+struct lc_layer {
     lc_model *model;  /* borrowed: layers live as long as their model */
     char *name;       /* owned: "transformer.h.0.attn.c_attn" */
     const char *role; /* "attention.qkv" "attention.q" "attention.k" "attention.v" "attention.out" "mlp.up" "mlp.gate"
@@ -54,19 +54,21 @@ struct lc_linear {
     lc_param *weight; /* (O, I); a tied head shares the embedding's */
     lc_param *bias;   /* (O); NULL = none */
     int64_t outputs, inputs; /* O, I */
+    int n_parts;             /* 3 for a fused q, k, v, else 0 */
+    int64_t part_rows[3];    /* rows of each, in that order */
     int n_transforms;
     lc_installed **transforms;
     lc_installed *product; /* NULL = dense */
 };
 
 /* x (..., I) -> y (..., O) through transforms, product and the activation. Recorded. */
-lc_status lc_linear_forward(lc_linear *layer, lc_tensor *x, lc_activation act, lc_tensor **y);
+lc_status lc_layer_forward(lc_layer *layer, lc_tensor *x, lc_activation act, lc_tensor **y);
 /* The weight as the product sees it: held zeros enforced, transforms applied. */
-lc_status lc_linear_weight(lc_linear *layer, lc_tensor **w);
+lc_status lc_layer_weight(lc_layer *layer, lc_tensor **w);
 
 /* Installs a method: at the end of the chain, or as the product (LC_ESTATE, naming both, when there is one already).
  * Takes over method->context: release is called on failure too. *out is a reference of the caller's. */
-lc_status lc_linear_install(lc_linear *layer, const lc_method *method, lc_installed **out);
+lc_status lc_layer_install(lc_layer *layer, const lc_method *method, lc_installed **out);
 /* A tensor to be trained, or kept, with an installed method. `leaf` is retained. Names are checked: LC_EINVAL when
  * taken. */
 lc_status lc_installed_add_param(lc_installed *me, const char *name, lc_tensor *leaf);
@@ -86,9 +88,9 @@ lc_clock lc_installed_clock(const lc_installed *me);
 
 /* Rows [start, start + length) of the weight: the q, k or v of a fused layer (`part` 'q', 'k' or 'v'). A view of the
  * leaf (or, with gradient, of its .grad). LC_ENOTFOUND for a layer that is not fused. */
-lc_status lc_linear_part(lc_linear *layer, char part, bool gradient, lc_tensor **out);
+lc_status lc_layer_part(lc_layer *layer, char part, bool gradient, lc_tensor **out);
 
 /* "mlp.up 3072 x 768, 50.0% zero, held, transforms: pdp, product: reuse" into fresh memory (lc_free). */
-lc_status lc_linear_text(lc_linear *layer, char **out);
+lc_status lc_layer_text(lc_layer *layer, char **out);
 
 #endif

@@ -28,10 +28,10 @@ struct lc_model {
     lc_sizes sizes;
 
     int64_t n_params, n_linears, n_blocks;
-    lc_param **params;   /* in file order; a tied head has none of its own */
-    lc_linear **linears; /* in forward order, the head last */
+    lc_param **params;  /* in file order; a tied head has none of its own */
+    lc_layer **linears; /* in forward order, the head last */
     lc_block **blocks;
-    lc_linear *head;
+    lc_layer *head;
     void *parts; /* the family's own: embeddings, final norm */
 
     lc_clock clock;

@@ -11,11 +11,11 @@ typedef struct lc_selection {
     lc_model *model; /* retained */
     lc_part part;    /* what the items are */
     int64_t n;
-    void **items; /* lc_linear *, lc_param * or lc_block *; borrowed from the model */
+    void **items; /* lc_layer *, lc_param * or lc_block *; borrowed from the model */
 } lc_selection;
 
-static inline lc_linear *lc_selected_linear(const lc_selection *s, int64_t i) {
-    return (lc_linear *)s->items[i];
+static inline lc_layer *lc_selected_layer(const lc_selection *s, int64_t i) {
+    return (lc_layer *)s->items[i];
 }
 static inline lc_param *lc_selected_param(const lc_selection *s, int64_t i) {
     return (lc_param *)s->items[i];

@@ -1,0 +1,123 @@
+/* param.c: parameters and the masks that hold them. */
+#include "model/param.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "grad/graph.h"
+
+lc_status lc_param_init(lc_param *p, const char *name, lc_tensor *leaf, bool transposed) {
+    lc_param fresh = {.role = "", .block = -1, .decays = leaf->ndim >= 2};
+    fresh.name = lc_strdup(name);
+    if (!fresh.name) return LC_ENOMEM;
+    fresh.leaf = lc_tensor_retain(leaf);
+    lc_status status;
+    LC_GOTO(failed, lc_tensor_set_name(leaf, name));
+    LC_GOTO(failed, lc_require_grad(leaf, true));
+    if (transposed) {
+        LC_GOTO(failed, lc_leaf_alias(leaf, (int[]){1, 0}, &fresh.file));
+        LC_GOTO(failed, lc_tensor_set_name(fresh.file, name));
+    } else {
+        fresh.file = lc_tensor_retain(leaf);
+    }
+    *p = fresh;
+    return LC_OK;
+failed:
+    lc_param_close(&fresh);
+    return status;
+}
+
+void lc_param_close(lc_param *p) {
+    lc_free(p->name);
+    lc_tensor_release(p->file);
+    lc_tensor_release(p->leaf);
+    lc_tensor_release(p->held);
+    lc_tensor_release(p->held_values);
+    memset(p, 0, sizeof *p);
+}
+
+lc_status lc_param_freeze(lc_param *p, bool frozen) {
+    LC_TRY(lc_require_grad(p->leaf, !frozen));
+    p->file->requires_grad = !frozen;
+    p->frozen = frozen;
+    return frozen ? lc_clear_grad(p->leaf) : LC_OK;
+}
+
+/* What the weights pruned by `keep` are now, and for those that the old mask pruned already, were before: 0 where kept.
+ */
+static lc_status remember_pruned(const lc_param *p, lc_tensor *keep, lc_tensor **out) {
+    lc_tensor *current = NULL, *values = NULL;
+    lc_status status;
+    if (p->held && p->held_values)
+        LC_GOTO(done, lc_run(LC_OP_WHERE, NULL, (lc_tensor *[]){p->held, p->leaf, p->held_values}, 3, &current));
+    else
+        current = lc_tensor_retain(p->leaf);
+    LC_GOTO(done, lc_run(LC_OP_MASKED_FILL, NULL, (lc_tensor *[]){current, keep}, 2, &values));
+    *out = lc_tensor_retain(values);
+done:
+    lc_tensor_release(current);
+    lc_tensor_release(values);
+    return status;
+}
+
+static lc_status zero_pruned(lc_param *p, lc_tensor *keep) {
+    lc_tensor *pruned = NULL;
+    LC_TRY(lc_run(LC_OP_NOT, NULL, &keep, 1, &pruned));
+    lc_status status = lc_run_into(LC_OP_MASKED_FILL, NULL, (lc_tensor *[]){p->leaf, pruned}, 2, &p->leaf);
+    lc_tensor_release(pruned);
+    return status;
+}
+
+lc_status lc_param_hold(lc_param *p, lc_tensor *keep, bool keep_values) {
+    if (keep->dtype != LC_BOOL)
+        return lc_fail(LC_EDTYPE, "%s: a mask is a bool tensor, not %s", p->name, lc_dtype_name(keep->dtype));
+    if (!lc_same_shape(keep, p->leaf))
+        return lc_fail(LC_ESHAPE, "%s: the mask is %s, the weight %s", p->name, LC_SHAPE(keep), LC_SHAPE(p->leaf));
+    lc_tensor *mask = NULL, *values = NULL;
+    lc_status status;
+    /* A copy: whoever made the mask may write into its own. */
+    LC_GOTO(failed, lc_run(LC_OP_COPY, &(lc_attr){.dtype = LC_BOOL}, &keep, 1, &mask));
+    if (keep_values) LC_GOTO(failed, remember_pruned(p, mask, &values));
+    LC_GOTO(failed, zero_pruned(p, mask));
+    lc_tensor_release(p->held);
+    lc_tensor_release(p->held_values);
+    p->held = mask;
+    p->held_values = values;
+    lc_param_enforced(p);
+    return LC_OK;
+failed:
+    lc_tensor_release(mask);
+    lc_tensor_release(values);
+    return status;
+}
+
+void lc_param_lift(lc_param *p) {
+    lc_tensor_release(p->held);
+    lc_tensor_release(p->held_values);
+    p->held = p->held_values = NULL;
+}
+
+lc_status lc_param_enforce(lc_param *p) {
+    if (!p->held || p->held_version == p->leaf->storage->version) return LC_OK;
+    LC_TRY(zero_pruned(p, p->held));
+    lc_param_enforced(p);
+    return LC_OK;
+}
+
+void lc_param_enforced(lc_param *p) {
+    p->held_version = p->leaf->storage->version;
+}
+
+lc_status lc_param_zeros(const lc_param *p, int64_t *zeros) {
+    lc_tensor *zero = NULL, *is_zero = NULL, *sum = NULL;
+    lc_status status;
+    LC_GOTO(done, lc_tensor_scalar(p->leaf->dtype, 0, &zero));
+    LC_GOTO(done, lc_run(LC_OP_EQ, NULL, (lc_tensor *[]){p->leaf, zero}, 2, &is_zero));
+    LC_GOTO(done, lc_run(LC_OP_SUM, &(lc_attr){.dim = -1}, &is_zero, 1, &sum));
+    *zeros = lc_get_i64(sum, sum->offset);
+done:
+    lc_tensor_release(zero);
+    lc_tensor_release(is_zero);
+    lc_tensor_release(sum);
+    return status;
+}
