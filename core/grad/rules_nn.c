@@ -1,0 +1,208 @@
+/* rules_nn.c: rules of products, of ops over rows and of transformer pieces. Weight gradients are added straight into
+ * `into`, so that accumulation over micro-batches and tied weights costs no extra buffer and no extra pass. */
+#include "grad/rules_parts.h"
+#include "grad/scratch.h"
+
+/* into[i] where a product may be added there without a cast, else NULL. */
+static lc_tensor *product_target(const lc_rule_call *call, int i, const lc_tensor *other) {
+    lc_tensor *into = call->into[i];
+    return into && into->dtype == call->dy[0]->dtype && into->dtype == other->dtype ? into : NULL;
+}
+
+/* (..., M, N) as (all rows, N). */
+static lc_tensor *rows_of(lc_scratch *s, lc_tensor *x) {
+    if (s->status) return NULL;
+    int64_t n = x->shape[x->ndim - 1];
+    int64_t shape[2] = {1, n};
+    for (int d = 0; d < x->ndim - 1; d++) shape[0] *= x->shape[d];
+    return lc_reshaped(s, x, 2, shape);
+}
+
+/* -- products -------------------------------------------------------------------------------------------- */
+
+/* Whether input i has the product's batch dimensions, so that its gradient needs no summing. */
+static bool has_whole_batch(const lc_rule_call *call, int i) {
+    const lc_tensor *dy = call->dy[0];
+    if (call->ndim_in[i] != dy->ndim) return false;
+    for (int d = 0; d < dy->ndim - 2; d++)
+        if (call->shape_in[i][d] != dy->shape[d]) return false;
+    return true;
+}
+
+/* y = a b:  da = dy b^T,  db = a^T dy. A matrix b that served a whole batch of a takes all rows in one product; any
+ * other broadcast batch is left to the graph to sum. */
+lc_status lc_rule_matmul(lc_rule_call *call) {
+    lc_scratch s = {0};
+    lc_tensor *a = call->in[0], *b = call->in[1], *dy = call->dy[0];
+    if (call->wanted[0]) {
+        lc_tensor *into = has_whole_batch(call, 0) ? product_target(call, 0, b) : NULL;
+        lc_give(&s, call, 0, lc_product(&s, dy, lc_swapped(&s, b), into));
+    }
+    if (call->wanted[1]) {
+        bool flat = call->ndim_in[1] == 2 && has_whole_batch(call, 0);
+        if (flat) {
+            a = rows_of(&s, a);
+            dy = rows_of(&s, dy);
+        }
+        lc_tensor *into = flat || has_whole_batch(call, 1) ? product_target(call, 1, call->in[0]) : NULL;
+        lc_give(&s, call, 1, lc_product(&s, lc_swapped(&s, a), dy, into));
+    }
+    return lc_finish(&s, call);
+}
+
+/* dy times the derivative of the fused activation at `before`, what went into it. */
+static lc_tensor *through_activation(lc_scratch *s, lc_activation act, lc_tensor *before, lc_tensor *dy) {
+    switch (act) {
+    case LC_ACT_RELU:
+        return lc_where_true(s, lc_step_number(s, LC_OP_GT, before, 0), dy);
+    case LC_ACT_GELU:
+        return lc_step2(s, LC_OP_GELU_BACKWARD, before, dy);
+    case LC_ACT_GELU_TANH:
+        return lc_step2(s, LC_OP_GELU_TANH_BACKWARD, before, dy);
+    case LC_ACT_SILU:
+        return lc_step2(s, LC_OP_SILU_BACKWARD, before, dy);
+    default:
+        return dy;
+    }
+}
+
+/* y = x W^T + b over N rows:  dx = dy W,  dW = dy^T x,  db = sum of dy over the rows */
+lc_status lc_rule_linear(lc_rule_call *call) {
+    lc_scratch s = {0};
+    lc_tensor *x = call->in[0], *w = call->in[1];
+    lc_tensor *dy = rows_of(&s, through_activation(&s, call->attr->act, call->out[1], call->dy[0]));
+    if (call->wanted[0]) {
+        lc_tensor *into = product_target(call, 0, w);
+        if (into) into = rows_of(&s, into);
+        lc_tensor *dx = lc_product(&s, dy, w, into);
+        if (dx) lc_give(&s, call, 0, lc_reshaped(&s, dx, call->ndim_in[0], call->shape_in[0]));
+    }
+    if (call->wanted[1])
+        lc_give(&s, call, 1, lc_product(&s, lc_swapped(&s, dy), rows_of(&s, x), product_target(call, 1, x)));
+    if (call->wanted[2]) {
+        lc_attr over_rows = {.dim = 0};
+        lc_give(&s, call, 2, lc_step(&s, LC_OP_SUM, &over_rows, &dy, 1, NULL));
+    }
+    return lc_finish(&s, call);
+}
+
+unsigned lc_saves_linear(const lc_attr *attr, const bool *wanted) {
+    return (wanted[0] ? LC_SAVE_IN(1) : 0) | (wanted[1] ? LC_SAVE_IN(0) : 0) |
+           (attr->act != LC_ACT_NONE ? LC_SAVE_OUT(1) : 0);
+}
+
+/* -- factorisations -------------------------------------------------------------------------------------- */
+
+static lc_tensor *triangle(lc_scratch *s, lc_tensor *x, bool upper, int64_t diagonal) {
+    lc_attr attr = {.upper = upper, .n = diagonal};
+    return lc_step(s, LC_OP_TRIANGLE, &attr, &x, 1, NULL);
+}
+
+/* L^-T M for lower L. */
+static lc_tensor *solve_transposed(lc_scratch *s, lc_tensor *L, lc_tensor *M) {
+    lc_attr attr = {.transpose = true};
+    lc_tensor *in[2] = {L, M};
+    return lc_step(s, LC_OP_SOLVE_TRIANGULAR, &attr, in, 2, NULL);
+}
+
+/* A = L L^T (Murray 2016, "Differentiation of the Cholesky decomposition", eq. 10): with P the lower triangle of L^T
+ * dL, its diagonal halved, and S = L^-T P L^-1, dA = (S + S^T) / 2: the gradient for a symmetric A. */
+lc_status lc_rule_cholesky(lc_rule_call *call) {
+    lc_scratch s = {0};
+    lc_tensor *L = call->out[0], *dL = call->dy[0];
+    if (call->attr->upper) {
+        L = lc_swapped(&s, L);
+        dL = lc_swapped(&s, dL);
+    }
+    lc_tensor *product = lc_product(&s, lc_swapped(&s, L), dL, NULL);
+    lc_tensor *P = lc_step2(&s, LC_OP_ADD, triangle(&s, product, false, 0), triangle(&s, product, false, -1));
+    P = lc_times(&s, P, 0.5);
+    lc_tensor *S = solve_transposed(&s, L, lc_swapped(&s, solve_transposed(&s, L, P)));
+    lc_give(&s, call, 0, lc_times(&s, lc_step2(&s, LC_OP_ADD, S, lc_swapped(&s, S)), 0.5));
+    return lc_finish(&s, call);
+}
+
+/* op(A) X = B:  dB = op(A)^-T dX,  and dA = -dB X^T (-X dB^T for the transpose), within the triangle that is read. */
+lc_status lc_rule_solve_triangular(lc_rule_call *call) {
+    lc_scratch s = {0};
+    lc_attr attr = *call->attr;
+    attr.transpose = !attr.transpose;
+    lc_tensor *in[2] = {call->in[0], call->dy[0]};
+    lc_tensor *X = call->out[0], *dB = lc_step(&s, LC_OP_SOLVE_TRIANGULAR, &attr, in, 2, NULL);
+    if (call->wanted[1]) lc_give(&s, call, 1, dB);
+    if (call->wanted[0]) {
+        lc_tensor *left = call->attr->transpose ? X : dB, *right = call->attr->transpose ? dB : X;
+        lc_tensor *dA = lc_step1(&s, LC_OP_NEG, lc_product(&s, left, lc_swapped(&s, right), NULL));
+        int64_t inside = attr.unit ? 1 : 0; /* a unit diagonal is not read */
+        lc_give(&s, call, 0, triangle(&s, dA, attr.upper, attr.upper ? inside : -inside));
+    }
+    return lc_finish(&s, call);
+}
+
+/* -- rows ------------------------------------------------------------------------------------------------ */
+
+lc_status lc_rule_softmax(lc_rule_call *call) {
+    lc_scratch s = {0};
+    lc_op backward = call->op == LC_OP_SOFTMAX ? LC_OP_SOFTMAX_BACKWARD : LC_OP_LOG_SOFTMAX_BACKWARD;
+    lc_give(&s, call, 0, lc_step2(&s, backward, call->out[0], call->dy[0]));
+    return lc_finish(&s, call);
+}
+
+/* Runs a fused backward op, whose outputs are the gradients of inputs 0, 1, ... */
+static lc_status fused(lc_rule_call *call, lc_op backward, lc_tensor *const *in, int n_in) {
+    lc_scratch s = {0};
+    lc_tensor *dx[LC_MAX_OUT] = {0};
+    lc_step(&s, backward, call->attr, in, n_in, dx);
+    for (int i = 0; i < lc_op_outputs(backward); i++)
+        if (call->wanted[i]) lc_give(&s, call, i, dx[i]);
+    return lc_finish(&s, call);
+}
+
+lc_status lc_rule_layer_norm(lc_rule_call *call) {
+    lc_tensor *in[5] = {call->in[0], call->in[1], call->out[1], call->out[2], call->dy[0]};
+    return fused(call, LC_OP_LAYER_NORM_BACKWARD, in, 5);
+}
+
+lc_status lc_rule_rms_norm(lc_rule_call *call) {
+    lc_tensor *in[4] = {call->in[0], call->in[1], call->out[1], call->dy[0]};
+    return fused(call, LC_OP_RMS_NORM_BACKWARD, in, 4);
+}
+
+/* -- transformer pieces ---------------------------------------------------------------------------------- */
+
+lc_status lc_rule_embedding(lc_rule_call *call) {
+    lc_tensor *in[2] = {call->in[1], call->dy[0]};
+    lc_attr attr = {.n = call->shape_in[0][0]};
+    lc_tensor *into = call->into[0];
+    if (into && into->dtype == call->dy[0]->dtype) {
+        attr.add = true;
+        return lc_run_into(LC_OP_EMBEDDING_BACKWARD, &attr, in, 2, &into);
+    }
+    lc_tensor *dw[LC_MAX_OUT] = {0};
+    LC_TRY(lc_run(LC_OP_EMBEDDING_BACKWARD, &attr, in, 2, dw));
+    call->dx[0] = dw[0];
+    return LC_OK;
+}
+
+lc_status lc_rule_attention(lc_rule_call *call) {
+    lc_tensor *in[7] = {call->in[0], call->in[1], call->in[2], call->in[3], call->out[0], call->out[1], call->dy[0]};
+    return fused(call, LC_OP_ATTENTION_BACKWARD, in, 7);
+}
+
+lc_status lc_rule_cross_entropy(lc_rule_call *call) {
+    lc_tensor *in[4] = {call->in[0], call->in[1], call->out[1], call->dy[0]};
+    return fused(call, LC_OP_CROSS_ENTROPY_BACKWARD, in, 4);
+}
+
+/* The forward pass left dx and dw for a loss gradient of 1, which is what a training step has. */
+lc_status lc_rule_linear_cross_entropy(lc_rule_call *call) {
+    lc_scratch s = {0};
+    lc_tensor *dloss = call->dy[0];
+    bool is_one = dloss->storage->device == LC_CPU && lc_get_f64(dloss, dloss->offset) == 1;
+    for (int i = 0; i < 2; i++) {
+        if (!call->wanted[i]) continue;
+        lc_tensor *dx = call->out[1 + i];
+        lc_give(&s, call, i, is_one ? dx : lc_step2(&s, LC_OP_MUL, dx, dloss));
+    }
+    return lc_finish(&s, call);
+}
