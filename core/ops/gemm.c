@@ -1,0 +1,235 @@
+/* gemm.c: cuts products into tiles, and runs each tile as one BLAS call. */
+#include "ops/gemm.h"
+
+#include "base/pool.h"
+#include "ops/blas.h"
+#include "ops/op.h"
+
+#include <limits.h>
+
+/* Multiply-adds. A tile is large, because the library packs both operands anew for each; small enough that two or more
+ * threads share a product evenly and Ctrl-C is answered at once. Below SMALL a product is not worth waking a second
+ * thread. */
+#define TILE 0.45e9
+#define SMALL 1e6
+/* Up to this many rows a product is bound by reading B: each row is a matrix-vector product over strips that stay in
+ * the cache. */
+#define FEW_ROWS 4
+#define STRIP_BYTES (256 << 10)
+
+typedef struct job {
+    const lc_product *p;
+    const lc_blas *blas;
+    size_t size;          /* of an element */
+    int64_t rows, cols;   /* of a tile */
+    int64_t down, across; /* tiles of one product */
+    bool vectors;         /* a tile is done row by row, with matrix-vector products */
+} job;
+
+static const void *at(const void *base, size_t size, int64_t index) {
+    return (const char *)base + (int64_t)size * index;
+}
+
+static void gemm_tile(const job *j, int M, int N, const void *A, const void *B, void *C) {
+    const lc_product *p = j->p;
+    int ta = p->trans_a ? LC_BLAS_TRANS : LC_BLAS_NO_TRANS, tb = p->trans_b ? LC_BLAS_TRANS : LC_BLAS_NO_TRANS;
+    if (p->dtype == LC_F32)
+        j->blas->sgemm(LC_BLAS_ROW_MAJOR, ta, tb, M, N, (int)p->K, (float)p->alpha, A, (int)p->lda, B, (int)p->ldb,
+                       (float)p->beta, C, (int)p->ldc);
+    else
+        j->blas->dgemm(LC_BLAS_ROW_MAJOR, ta, tb, M, N, (int)p->K, p->alpha, A, (int)p->lda, B, (int)p->ldb, p->beta, C,
+                       (int)p->ldc);
+}
+
+/* C's rows one by one: y = B^T x, or B x where B is stored transposed. */
+static void gemv_tile(const job *j, int M, int N, const void *A, const void *B, void *C) {
+    const lc_product *p = j->p;
+    int K = (int)p->K, step = p->trans_a ? (int)p->lda : 1;
+    int trans = p->trans_b ? LC_BLAS_NO_TRANS : LC_BLAS_TRANS, m = p->trans_b ? N : K, n = p->trans_b ? K : N;
+    for (int i = 0; i < M; i++) {
+        const void *x = at(A, j->size, p->trans_a ? i : i * p->lda);
+        void *y = (void *)at(C, j->size, i * p->ldc);
+        if (p->dtype == LC_F32)
+            j->blas->sgemv(LC_BLAS_ROW_MAJOR, trans, m, n, (float)p->alpha, B, (int)p->ldb, x, step, (float)p->beta, y,
+                           1);
+        else
+            j->blas->dgemv(LC_BLAS_ROW_MAJOR, trans, m, n, p->alpha, B, (int)p->ldb, x, step, p->beta, y, 1);
+    }
+}
+
+static void run_tile(void *context, int64_t index) {
+    const job *j = context;
+    const lc_product *p = j->p;
+    int64_t batch = index / (j->down * j->across), tile = index % (j->down * j->across);
+    int64_t i0 = tile / j->across * j->rows, i1 = lc_min(i0 + j->rows, p->M);
+    int64_t j0 = tile % j->across * j->cols, j1 = lc_min(j0 + j->cols, p->N);
+    const void *A = at(p->A, j->size, (p->at_a ? p->at_a[batch] : 0) + (p->trans_a ? i0 : i0 * p->lda));
+    const void *B = at(p->B, j->size, (p->at_b ? p->at_b[batch] : 0) + (p->trans_b ? j0 * p->ldb : j0));
+    void *C = (void *)at(p->C, j->size, (p->at_c ? p->at_c[batch] : 0) + i0 * p->ldc + j0);
+    (j->vectors ? gemv_tile : gemm_tile)(j, (int)(i1 - i0), (int)(j1 - j0), A, B, C);
+    if (p->epilogue) p->epilogue(p->context, batch, i0, i1, j0, j1);
+}
+
+static void run_tiles(void *context, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) run_tile(context, i);
+}
+
+static int64_t round_up(int64_t n, int64_t step) {
+    return (n + step - 1) / step * step;
+}
+
+/* Of the grids with `count` tiles, the one that packs least for each multiply-add: a tile packs its part of A once for
+ * each column strip and of B once for each row strip. Wide tiles suit the library better than tall ones, by a factor of
+ * about two. */
+static void choose_grid(job *j, int64_t count) {
+    const lc_product *p = j->p;
+    double best = 1e300;
+    j->rows = p->M;
+    j->cols = p->N;
+    for (int64_t down = 1; down <= count; down *= 2) {
+        int64_t rows = round_up((p->M + down - 1) / down, 16),
+                cols = round_up((p->N + count / down - 1) / (count / down), 16);
+        double packing = 1.0 / (double)lc_min(rows, p->M) + 2.0 / (double)lc_min(cols, p->N);
+        int64_t tiles = ((p->M + rows - 1) / rows) * ((p->N + cols - 1) / cols);
+        if (tiles * 8 < count * 7) continue; /* rounding left too few to share */
+        if (packing < best) {
+            best = packing;
+            j->rows = rows;
+            j->cols = cols;
+        }
+    }
+}
+
+static void choose_tiles(job *j) {
+    const lc_product *p = j->p;
+    double work = (double)p->M * (double)p->N * (double)p->K;
+    j->rows = p->M;
+    j->cols = p->N;
+    j->vectors = p->M <= FEW_ROWS && p->K > 0;
+    if (j->vectors) {
+        j->cols = round_up(STRIP_BYTES / ((int64_t)j->size * lc_max(p->K, 1)), 32) + 32;
+    } else if (work > 2 * SMALL && work * (double)p->batches > 4 * SMALL && p->batches < 4) {
+        int64_t count = 2;
+        while ((double)count * TILE < work * 0.75) count *= 2;
+        choose_grid(j, count);
+    } else {
+        while ((double)j->rows * (double)p->N * (double)p->K > 2 * TILE && j->rows > 32)
+            j->rows = round_up(j->rows / 2, 16);
+    }
+    j->down = (p->M + j->rows - 1) / j->rows;
+    j->across = (p->N + j->cols - 1) / j->cols;
+}
+
+static lc_status check(const lc_product *p) {
+    if (p->dtype != LC_F32 && p->dtype != LC_F64)
+        return lc_fail(LC_EDTYPE, "gemm: needs f32 or f64, got %s", lc_dtype_name(p->dtype));
+    if (lc_max(p->M, lc_max(p->N, p->K)) > INT_MAX / 2 || lc_max(p->lda, lc_max(p->ldb, p->ldc)) > INT_MAX)
+        return lc_fail(LC_ESHAPE, "gemm: a matrix of %lld x %lld x %lld is beyond the library's 32-bit sizes",
+                       (long long)p->M, (long long)p->N, (long long)p->K);
+    return LC_OK;
+}
+
+lc_status lc_products(const lc_product *p) {
+    LC_TRY(check(p));
+    if (p->M == 0 || p->N == 0 || p->batches == 0) return LC_OK;
+    job j = {.p = p, .size = lc_dtype_size(p->dtype)};
+    LC_TRY(lc_blas_open(&j.blas));
+    choose_tiles(&j);
+    double work = (double)p->M * (double)p->N * (double)p->K;
+    int64_t count = p->batches * j.down * j.across;
+    double each = work * (double)p->batches / (double)count;
+    int64_t grain = each < SMALL ? (int64_t)(SMALL / (each + 1)) + 1 : 1;
+    LC_TRY(lc_parallel_range(count, grain, run_tiles, &j));
+    lc_macs_add((uint64_t)(work * (double)p->batches));
+    return LC_OK;
+}
+
+lc_status lc_gemm(lc_dtype dtype, bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K, double alpha,
+                  const void *A, int64_t lda, const void *B, int64_t ldb, double beta, void *C, int64_t ldc) {
+    lc_product p = {.dtype = dtype,
+                    .trans_a = trans_a,
+                    .trans_b = trans_b,
+                    .M = M,
+                    .N = N,
+                    .K = K,
+                    .alpha = alpha,
+                    .beta = beta,
+                    .A = A,
+                    .B = B,
+                    .C = C,
+                    .lda = lda,
+                    .ldb = ldb,
+                    .ldc = ldc,
+                    .batches = 1};
+    return lc_products(&p);
+}
+
+/* -- X^T X
+ * ------------------------------------------------------------------------------------------------------------------ */
+
+typedef struct gram_job {
+    lc_dtype dtype;
+    const lc_blas *blas;
+    size_t size;
+    int64_t N, K, block;
+    double alpha, beta;
+    const void *X;
+    void *C;
+    int64_t ldx, ldc;
+} gram_job;
+
+static void mirror(const gram_job *g, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+    for (int64_t i = i0; i < i1; i++)
+        for (int64_t j = j0; j < lc_min(j1, i); j++) {
+            if (g->dtype == LC_F32)
+                ((float *)g->C)[j * g->ldc + i] = ((float *)g->C)[i * g->ldc + j];
+            else
+                ((double *)g->C)[j * g->ldc + i] = ((double *)g->C)[i * g->ldc + j];
+        }
+}
+
+/* Tile number `index` of the lower triangle, counted row by row. */
+static void gram_tile(void *context, int64_t index) {
+    const gram_job *g = context;
+    int64_t row = 0;
+    while (index > row) index -= ++row;
+    int64_t i0 = row * g->block, i1 = lc_min(i0 + g->block, g->N), j0 = index * g->block,
+            j1 = lc_min(j0 + g->block, g->N);
+    const void *A = at(g->X, g->size, i0), *B = at(g->X, g->size, j0);
+    void *C = (void *)at(g->C, g->size, i0 * g->ldc + j0);
+    int M = (int)(i1 - i0), N = (int)(j1 - j0), K = (int)g->K, ldx = (int)g->ldx, ldc = (int)g->ldc;
+    if (i0 == j0 && g->dtype == LC_F32)
+        g->blas->ssyrk(LC_BLAS_ROW_MAJOR, LC_BLAS_LOWER, LC_BLAS_TRANS, M, K, (float)g->alpha, A, ldx, (float)g->beta,
+                       C, ldc);
+    else if (i0 == j0)
+        g->blas->dsyrk(LC_BLAS_ROW_MAJOR, LC_BLAS_LOWER, LC_BLAS_TRANS, M, K, g->alpha, A, ldx, g->beta, C, ldc);
+    else if (g->dtype == LC_F32)
+        g->blas->sgemm(LC_BLAS_ROW_MAJOR, LC_BLAS_TRANS, LC_BLAS_NO_TRANS, M, N, K, (float)g->alpha, A, ldx, B, ldx,
+                       (float)g->beta, C, ldc);
+    else
+        g->blas->dgemm(LC_BLAS_ROW_MAJOR, LC_BLAS_TRANS, LC_BLAS_NO_TRANS, M, N, K, g->alpha, A, ldx, B, ldx, g->beta,
+                       C, ldc);
+    mirror(g, i0, i1, j0, j1);
+}
+
+lc_status lc_gram(lc_dtype dtype, int64_t N, int64_t K, double alpha, const void *X, int64_t ldx, double beta, void *C,
+                  int64_t ldc) {
+    lc_product shape = {.dtype = dtype, .M = N, .N = N, .K = K, .lda = ldx, .ldb = ldx, .ldc = ldc};
+    LC_TRY(check(&shape));
+    gram_job g = {.dtype = dtype,
+                  .size = lc_dtype_size(dtype),
+                  .N = N,
+                  .K = K,
+                  .alpha = alpha,
+                  .beta = beta,
+                  .X = X,
+                  .C = C,
+                  .ldx = ldx,
+                  .ldc = ldc};
+    LC_TRY(lc_blas_open(&g.blas));
+    g.block = N <= 128 ? lc_max(N, 1) : N <= 1024 ? round_up((N + 3) / 4, 16) : 384;
+    int64_t blocks = (N + g.block - 1) / g.block;
+    LC_TRY(lc_parallel(blocks * (blocks + 1) / 2, gram_tile, &g));
+    lc_macs_add((uint64_t)N * (uint64_t)(N + 1) / 2 * (uint64_t)K);
+    return LC_OK;
+}
