@@ -74,7 +74,7 @@ static void storage_release(lc_storage *s) {
 
 /* Tensor and storage structs come from the buffer cache as well: it is the faster allocator. */
 lc_status lc_tensor_new(lc_dtype dtype, int ndim, const int64_t *shape, lc_device device, lc_tensor **out) {
-    size_t bytes;
+    size_t bytes = 0;
     LC_TRY(check_size(dtype, ndim, shape, &bytes));
     if (device != LC_CPU) return lc_fail(LC_EDEVICE, "this build has no memory on device '%s'", lc_device_name(device));
     lc_tensor *t = lc_buffer_new(sizeof *t);
