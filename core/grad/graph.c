@@ -138,8 +138,9 @@ static void set_edge(edge *e, lc_tensor *x) {
     }
 }
 
+/* A leaf that stopped asking since (t:skip before the backward pass) gets no gradient, and nobody computes one. */
 static bool is_wanted(const edge *e) {
-    return e->node || e->leaf;
+    return e->node || (e->leaf && e->leaf->requires_grad);
 }
 
 static void set_saved(saved *s, lc_tensor *t) {
