@@ -184,7 +184,8 @@ static lc_status record(lc_op op, const lc_attr *attr, lc_tensor *const *in, int
         LC_GOTO(done, lc_view_alias(out[i], &bare));
         set_saved(&node->output[i], bare);
     }
-    for (int i = 0; i < n_out; i++) attach(node, out[i], i);
+    /* Further outputs (orders, statistics, what went into an activation) are constants to the graph. */
+    attach(node, out[0], 0);
 done:
     node_release(node);
     return status;

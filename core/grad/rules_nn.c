@@ -3,12 +3,6 @@
 #include "grad/rules_parts.h"
 #include "grad/scratch.h"
 
-/* into[i] where a product may be added there without a cast, else NULL. */
-static lc_tensor *product_target(const lc_rule_call *call, int i, const lc_tensor *other) {
-    lc_tensor *into = call->into[i];
-    return into && into->dtype == call->dy[0]->dtype && into->dtype == other->dtype ? into : NULL;
-}
-
 /* (..., M, N) as (all rows, N). */
 static lc_tensor *rows_of(lc_scratch *s, lc_tensor *x) {
     if (s->status) return NULL;
@@ -35,7 +29,7 @@ lc_status lc_rule_matmul(lc_rule_call *call) {
     lc_scratch s = {0};
     lc_tensor *a = call->in[0], *b = call->in[1], *dy = call->dy[0];
     if (call->wanted[0]) {
-        lc_tensor *into = has_whole_batch(call, 0) ? product_target(call, 0, b) : NULL;
+        lc_tensor *into = has_whole_batch(call, 0) ? call->into[0] : NULL;
         lc_give(&s, call, 0, lc_product(&s, dy, lc_swapped(&s, b), into));
     }
     if (call->wanted[1]) {
@@ -44,7 +38,7 @@ lc_status lc_rule_matmul(lc_rule_call *call) {
             a = rows_of(&s, a);
             dy = rows_of(&s, dy);
         }
-        lc_tensor *into = flat || has_whole_batch(call, 1) ? product_target(call, 1, call->in[0]) : NULL;
+        lc_tensor *into = flat || has_whole_batch(call, 1) ? call->into[1] : NULL;
         lc_give(&s, call, 1, lc_product(&s, lc_swapped(&s, a), dy, into));
     }
     return lc_finish(&s, call);
@@ -72,13 +66,11 @@ lc_status lc_rule_linear(lc_rule_call *call) {
     lc_tensor *x = call->in[0], *w = call->in[1];
     lc_tensor *dy = rows_of(&s, through_activation(&s, call->attr->act, call->out[1], call->dy[0]));
     if (call->wanted[0]) {
-        lc_tensor *into = product_target(call, 0, w);
-        if (into) into = rows_of(&s, into);
+        lc_tensor *into = call->into[0] ? rows_of(&s, call->into[0]) : NULL;
         lc_tensor *dx = lc_product(&s, dy, w, into);
         if (dx) lc_give(&s, call, 0, lc_reshaped(&s, dx, call->ndim_in[0], call->shape_in[0]));
     }
-    if (call->wanted[1])
-        lc_give(&s, call, 1, lc_product(&s, lc_swapped(&s, dy), rows_of(&s, x), product_target(call, 1, x)));
+    if (call->wanted[1]) lc_give(&s, call, 1, lc_product(&s, lc_swapped(&s, dy), rows_of(&s, x), call->into[1]));
     if (call->wanted[2]) {
         lc_attr over_rows = {.dim = 0};
         lc_give(&s, call, 2, lc_step(&s, LC_OP_SUM, &over_rows, &dy, 1, NULL));
@@ -174,7 +166,7 @@ lc_status lc_rule_embedding(lc_rule_call *call) {
     lc_tensor *in[2] = {call->in[1], call->dy[0]};
     lc_attr attr = {.n = call->shape_in[0][0]};
     lc_tensor *into = call->into[0];
-    if (into && into->dtype == call->dy[0]->dtype) {
+    if (into) {
         attr.add = true;
         return lc_run_into(LC_OP_EMBEDDING_BACKWARD, &attr, in, 2, &into);
     }
@@ -202,6 +194,7 @@ lc_status lc_rule_linear_cross_entropy(lc_rule_call *call) {
     for (int i = 0; i < 2; i++) {
         if (!call->wanted[i]) continue;
         lc_tensor *dx = call->out[1 + i];
+        if (!dx && !s.status) s.status = lc_fail(LC_ESTATE, "%s: run without attr.train", lc_op_name(call->op));
         lc_give(&s, call, i, is_one ? dx : lc_step2(&s, LC_OP_MUL, dx, dloss));
     }
     return lc_finish(&s, call);
