@@ -1,21 +1,63 @@
-/* main.c: the `lacuna` program. */
+/* main.c: the `lacuna` program. It makes a Lua state whose memory is counted with the engine's, installs what is linked
+ * in, and hands the command line to repl/main.lua, which returns the exit status. */
+#include "base/memory.h"
+#include "interrupt.h"
 #include "modules.h"
 
 #include <lauxlib.h>
 #include <lualib.h>
 #include <stdio.h>
+#include <stdlib.h>
 
-int main(int argc, char **argv) {
-    lua_State *L = luaL_newstate();
+static void *allocate(void *unused, void *block, size_t old_size, size_t new_size) {
+    (void)unused;
+    (void)old_size;
+    if (new_size) return lc_realloc(block, new_size);
+    lc_free(block);
+    return NULL;
+}
+
+/* Errors outside any protected call: only when repl/main.lua itself cannot run. */
+static int panic(lua_State *L) {
+    const char *message = lua_tostring(L, -1);
+    fprintf(stderr, "lacuna: %s\n", message ? message : "error without a message");
+    return 0;
+}
+
+/* Runs protected: argument 1 is argc, 2 is argv; returns the exit status. */
+static int start(lua_State *L) {
+    int argc = (int)lua_tointeger(L, 1);
+    char **argv = lua_touserdata(L, 2);
     luaL_openlibs(L);
     modules_install(L);
-    lua_createtable(L, argc, 0);
-    for (int i = 1; i < argc; i++) {
+    interrupt_install(L);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "lacuna.repl.main");
+    lua_call(L, 1, 1);
+    lua_createtable(L, argc, 1);
+    for (int i = 0; i < argc; i++) {
         lua_pushstring(L, argv[i]);
-        lua_rawseti(L, -2, i - 1);
+        lua_rawseti(L, -2, i);
     }
-    lua_setglobal(L, "arg");
-    if (argc > 1 && luaL_dofile(L, argv[1]) != LUA_OK) fprintf(stderr, "lacuna: %s\n", lua_tostring(L, -1));
+    lua_call(L, 1, 1);
+    return 1;
+}
+
+int main(int argc, char **argv) {
+    lua_State *L = lua_newstate(allocate, NULL);
+    if (!L) {
+        fprintf(stderr, "lacuna: not enough memory to start\n");
+        return EXIT_FAILURE;
+    }
+    lua_atpanic(L, panic);
+    lua_pushcfunction(L, start);
+    lua_pushinteger(L, argc);
+    lua_pushlightuserdata(L, argv);
+    int status = EXIT_FAILURE;
+    if (lua_pcall(L, 2, 1, 0) == LUA_OK)
+        status = (int)lua_tointeger(L, -1);
+    else
+        panic(L);
     lua_close(L);
-    return 0;
+    return status;
 }

@@ -2,17 +2,24 @@
  */
 #include "modules.h"
 
+#include "terminal.h"
+
 #include <lauxlib.h>
+#include <stdbool.h>
 #include <string.h>
 
 #define LCL_MODULE(name) int luaopen_lacuna_##name(lua_State *L);
 #include "modules.def"
 #undef LCL_MODULE
 
+static int luaopen_lacuna_source(lua_State *L);
+
 static const luaL_Reg c_modules[] = {
 #define LCL_MODULE(name) {"lacuna.core." #name, luaopen_lacuna_##name},
 #include "modules.def"
 #undef LCL_MODULE
+    {"lacuna.repl.terminal", luaopen_lacuna_terminal},
+    {"lacuna.repl.source", luaopen_lacuna_source},
     {NULL, NULL},
 };
 
@@ -37,6 +44,27 @@ static int open_embedded(lua_State *L) {
         return lua_error(L);
     lua_pushstring(L, file->name);
     lua_call(L, 1, 1);
+    return 1;
+}
+
+/* source(chunk name) -> text of the embedded file whose chunk it is ("lacuna/steps.lua"), or nil. */
+static int source(lua_State *L) {
+    const char *wanted = luaL_checkstring(L, 1);
+    for (const embedded_file *file = lc_embedded; file->name; file++) {
+        push_chunk_name(L, file->name);
+        bool found = strcmp(lua_tostring(L, -1) + 1, wanted) == 0;
+        lua_pop(L, 1);
+        if (!found) continue;
+        lua_pushlstring(L, file->begin, (size_t)(file->end - file->begin));
+        return 1;
+    }
+    lua_pushnil(L);
+    return 1;
+}
+
+/* Module "lacuna.repl.source": that function. */
+static int luaopen_lacuna_source(lua_State *L) {
+    lua_pushcfunction(L, source);
     return 1;
 }
 

@@ -67,4 +67,32 @@ function errors.suggestion(word, candidates)
   return near and (" (did you mean '%s'?)"):format(near) or ""
 end
 
+--- Whether every error is described with a traceback (--traceback).
+errors.always_trace = false
+
+--- For xpcall: the error as text. A traceback is added when the library itself is at fault: the message then begins
+-- with one of its own files.
+---@param problem any
+---@return string
+function errors.describe(problem)
+  if type(problem) ~= "string" then
+    local meta = getmetatable(problem)
+    if not (meta and meta.__tostring) then return ("error object is a %s value"):format(type(problem)) end
+    return tostring(problem)
+  end
+  local internal = problem:find "^lacuna/"
+  if problem ~= "interrupted" and (internal or errors.always_trace) then return debug.traceback(problem, 2) end
+  return problem
+end
+
+--- The line to print for an error that xpcall gave; Lua's own allocation failure says what to try.
+---@param problem string
+---@return string
+function errors.summary(problem)
+  if problem == "not enough memory" then
+    return "out of memory: try smaller batches, or lc.scope to free temporaries earlier"
+  end
+  return problem
+end
+
 return errors

@@ -1,0 +1,42 @@
+--- How the prompt shows a value: what prints itself does so; a string is quoted; a plain table shows its first entries,
+-- one level deep.
+
+local ENTRIES = 20
+
+local function show_key(key)
+  if type(key) == "string" and key:find "^[%a_][%w_]*$" then return key end
+  return ("[%s]"):format(type(key) == "string" and ("%q"):format(key) or tostring(key))
+end
+
+local function show_leaf(value)
+  if type(value) == "string" then return (("%q"):format(value):gsub("\\\n", "\\n")) end
+  return tostring(value)
+end
+
+local function by_text(a, b)
+  return tostring(a) < tostring(b)
+end
+
+local function show_table(list)
+  local parts = {}
+  for i = 1, math.min(#list, ENTRIES) do parts[i] = show_leaf(list[i]) end
+  local keys = {}
+  for key in next, list do
+    if not (math.type(key) == "integer" and key >= 1 and key <= #list) then keys[#keys + 1] = key end
+  end
+  table.sort(keys, by_text)
+  for i = 1, math.min(#keys, ENTRIES - #parts) do
+    parts[#parts + 1] = show_key(keys[i]) .. " = " .. show_leaf(list[keys[i]])
+  end
+  local more = #list + #keys - #parts
+  if more > 0 then parts[#parts + 1] = ("... %d more"):format(more) end
+  return #parts == 0 and "{}" or "{ " .. table.concat(parts, ", ") .. " }"
+end
+
+---@param value any
+---@return string
+return function(value)
+  local meta = debug.getmetatable(value)
+  if type(value) == "table" and not (meta and (meta.__tostring or meta.__name)) then return show_table(value) end
+  return show_leaf(value)
+end
