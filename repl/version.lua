@@ -2,12 +2,23 @@
 
 local system = require "lacuna.core.system"
 
-local function optional_parts()
-  local parts = {}
-  for _, part in ipairs(system.optional()) do
-    parts[#parts + 1] = ("%s (%s)"):format(part.name, part.present and "found" or part.missing)
+--- Whether a program of that name is on the PATH.
+local function installed(program)
+  for directory in (os.getenv "PATH" or ""):gmatch "[^:]+" do
+    local file = io.open(directory .. "/" .. program)
+    if file then
+      file:close()
+      return true
+    end
   end
-  return table.concat(parts, ", ")
+  return false
+end
+
+local function blas()
+  local ok, info = pcall(system.blas)
+  if not ok then return "none: " .. info end
+  local reason = info.chosen and "chosen here" or info.preset and "the environment's choice" or "the library's choice"
+  return ("%s, kernels %s (%s)"):format(info.library, info.core, reason)
 end
 
 ---@param style string|nil "short" for one line
@@ -20,10 +31,10 @@ return function(style)
   return table.concat({
     "Lacuna " .. system.version,
     "Lua       " .. system.lua_release,
-    "BLAS      " .. system.blas(),
+    "BLAS      " .. blas(),
     "CPU       " .. cpu.model,
     "features  " .. (#cpu.features > 0 and table.concat(cpu.features, " ") or "none that kernels use"),
     "threads   " .. threads,
-    "optional  " .. optional_parts(),
+    "optional  gnuplot " .. (installed "gnuplot" and "found" or "missing (plots: apt-get install gnuplot-nox)"),
   }, "\n")
 end

@@ -115,6 +115,8 @@ function options.apply(name, value)
     require("lacuna.core.system").threads(value)
   elseif name == "seed" then
     require("lacuna.core.random").seed(value)
+  elseif name == "blas_kernels" then
+    require("lacuna.core.system").keep_blas_kernels(value == "env")
   end
 end
 
