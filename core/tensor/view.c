@@ -73,14 +73,13 @@ bool lc_can_view_as(const lc_tensor *x, int ndim, const int64_t *shape, int64_t 
             if (want == have) break;
             strides[j] = stride * want;
             want *= shape[j];
-            while (want > have) { /* the group needs the next dimension of x, chained to this one */
+            while (have % want != 0) { /* the group needs the next dimension of x, chained to this one */
                 int next = i - 1;
                 while (next >= 0 && x->shape[next] == 1) next--;
                 if (next < 0 || x->strides[next] != x->strides[i] * x->shape[i]) return false;
                 have *= x->shape[next];
                 i = next;
             }
-            if (have % want != 0) return false;
         }
         i--;
     }
