@@ -225,7 +225,7 @@ static bool same_layout(const lc_tensor *a, const lc_tensor *b) {
 
 static bool is_elementwise(const plan *p) {
     const lc_call *c = &p->call;
-    return rows[c->op].layout != DENSE && c->op != LC_OP_CAT && c->n_out == 1 && p->spec[0].ndim == c->in[0]->ndim &&
+    return rows[c->op].layout != DENSE && c->op != LC_OP_CAT && c->op != LC_OP_MATMUL && c->n_out == 1 && p->spec[0].ndim == c->in[0]->ndim &&
            memcmp(p->spec[0].shape, c->in[0]->shape, sizeof(int64_t) * (size_t)c->in[0]->ndim) == 0;
 }
 
@@ -263,6 +263,7 @@ lc_status lc_run_into(lc_op op, const lc_attr *attr, lc_tensor *const *in, int n
     unsigned stand_ins = 0;
     lc_status status = prepare(&p, op, attr, in, n_in);
     if (status) goto done;
+    if (op == LC_OP_FILL) p.call.out[0] = into[0]; /* the one op whose result takes its shape from the target */
     LC_GOTO(done, infer(&p));
     for (int i = 0; i < p.call.n_out; i++) {
         const lc_spec *s = &p.spec[i];
