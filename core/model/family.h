@@ -1,4 +1,4 @@
-/* family.h: what a family of transformers adds to what all share. A family is one file and one row in family.c. */
+/* family.h: what a family of transformers adds to what all share. A family is one file and one row in build.c. */
 #ifndef LC_FAMILY_H
 #define LC_FAMILY_H
 
@@ -24,6 +24,13 @@ struct lc_family {
 lc_status lc_family_find(const char *name, const lc_family **out);
 
 extern const lc_family lc_family_gpt2;
+
+/* The parts of a model with this configuration (copied); weights are not drawn. For lc_model_new, load and clone. */
+lc_status lc_model_build(json_t *config, lc_dtype dtype, lc_model **out);
+/* One pass through all blocks: (B, T, C) after the last norm. Held zeros are enforced first. */
+lc_status lc_model_pass(lc_model *m, const lc_pass *pass, lc_tensor **hidden);
+/* The family's block, recomputed in the backward pass: only x is kept until then. */
+lc_status lc_block_recomputed(lc_model *m, const lc_block *block, const lc_pass *pass, lc_tensor *x, lc_tensor **y);
 
 /* -- for build: each adds to the model, which owns what it gives
  * -------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /* model.h: a transformer: parameters, linear layers and blocks, and the passes through them.
  *
- * A family (GPT-2, OPT, ...) is one file and one row of the table in family.c: it builds the parts from a config.json
+ * A family (GPT-2, OPT, ...) is one file and one row of the table in build.c: it builds the parts from a config.json
  * and runs embed, block and finish from the pieces in blocks.h. Everything else here is common to all families.
  *
  * Shapes: ids (B, T), hidden (B, T, C), logits (B, T, V). */
@@ -96,12 +96,11 @@ lc_status lc_model_clear_grads(lc_model *m);
 /* A page for the prompt: sizes, roles, what is held and installed. Fresh memory (lc_free). */
 lc_status lc_model_text(lc_model *m, char **out);
 
-/* -- snapshots: the weights, held masks and methods' tensors as they are now
- * ---------------------------------------------------- */
+/* -- snapshots: the weights as they are now, and the trained tensors of installed methods -------------------------- */
 typedef struct lc_snapshot lc_snapshot;
 lc_status lc_model_snapshot(lc_model *m, lc_snapshot **out);
 /* Weights back as they were; what the masks held *now* prune stays zero. LC_EINVAL for a snapshot of a model with other
- * parts. */
+ * parts; then nothing has changed. */
 lc_status lc_model_restore(lc_model *m, const lc_snapshot *s);
 void lc_snapshot_release(lc_snapshot *s);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/pool.h"
 #include "grad/graph.h"
 
 lc_status lc_param_init(lc_param *p, const char *name, lc_tensor *leaf, bool transposed) {
@@ -63,7 +64,9 @@ done:
 static lc_status zero_pruned(lc_param *p, lc_tensor *keep) {
     lc_tensor *pruned = NULL;
     LC_TRY(lc_run(LC_OP_NOT, NULL, &keep, 1, &pruned));
+    lc_cancel_hold();
     lc_status status = lc_run_into(LC_OP_MASKED_FILL, NULL, (lc_tensor *[]){p->leaf, pruned}, 2, &p->leaf);
+    lc_cancel_release();
     lc_tensor_release(pruned);
     return status;
 }

@@ -1,0 +1,102 @@
+/* attention.c: see attention.h. */
+#include "model/attention.h"
+
+#include "base/memory.h"
+#include "grad/graph.h"
+
+lc_status lc_fused_parts(lc_tensor *qkv, int64_t heads, int64_t kv_heads, int64_t head_size, lc_tensor *parts[3]) {
+    int64_t count[] = {heads, kv_heads, kv_heads}, offset = qkv->offset;
+    int64_t strides[] = {qkv->strides[0], qkv->strides[1], head_size * qkv->strides[2], qkv->strides[2]};
+    for (int i = 0; i < 3; i++) {
+        int64_t shape[] = {qkv->shape[0], qkv->shape[1], count[i], head_size};
+        lc_status status = lc_view_strided(qkv, 4, shape, strides, offset, &parts[i]);
+        if (status) {
+            while (i) {
+                lc_tensor_release(parts[--i]);
+                parts[i] = NULL;
+            }
+            return status;
+        }
+        offset += count[i] * head_size * qkv->strides[2];
+    }
+    return LC_OK;
+}
+
+/* What the backward pass needs. */
+typedef struct fused {
+    int64_t heads, kv_heads, head_size;
+    lc_attr attr;
+    lc_tensor *keep, *parts[3], *y, *lse;
+    uint64_t version; /* of the q, k, v buffer */
+} fused;
+
+static void forget(fused *f) {
+    for (int i = 0; i < 3; i++) {
+        lc_tensor_release(f->parts[i]);
+        f->parts[i] = NULL;
+    }
+    lc_tensor_release(f->y);
+    lc_tensor_release(f->lse);
+    f->y = f->lse = NULL;
+}
+
+static void fused_release(void *context) {
+    fused *f = context;
+    forget(f);
+    lc_tensor_release(f->keep);
+    lc_free(f);
+}
+
+static lc_status fused_forward(void *context, lc_tensor *const *in, int n_in, lc_tensor **out, int *n_out) {
+    fused *f = context;
+    (void)n_in;
+    lc_tensor *result[LC_MAX_OUT] = {NULL};
+    LC_TRY(lc_fused_parts(in[0], f->heads, f->kv_heads, f->head_size, f->parts));
+    lc_tensor *inputs[] = {f->parts[0], f->parts[1], f->parts[2], f->keep};
+    LC_TRY(lc_run(LC_OP_ATTENTION, &f->attr, inputs, 4, result));
+    f->y = result[0]; /* the graph hands on a view of it, so no cycle comes of keeping it */
+    f->lse = result[1];
+    f->version = in[0]->storage->version;
+    out[0] = lc_tensor_retain(f->y);
+    *n_out = 1;
+    return LC_OK;
+}
+
+static lc_status fused_backward(void *context, lc_tensor *const *dy, int n_out, const bool *wanted, lc_tensor **dx,
+                                int n_in) {
+    fused *f = context;
+    (void)n_out, (void)wanted, (void)n_in;
+    lc_tensor *q = f->parts[0], *dqkv = NULL, *grads[3] = {NULL};
+    if (f->version != q->storage->version)
+        return lc_fail(LC_ESTATE,
+                       "attention: its queries, keys and values were changed in place since the forward pass");
+    int64_t shape[] = {q->shape[0], q->shape[1], (f->heads + 2 * f->kv_heads) * f->head_size};
+    lc_status status;
+    LC_GOTO(done, lc_tensor_new(q->dtype, 3, shape, q->storage->device, &dqkv));
+    LC_GOTO(done, lc_fused_parts(dqkv, f->heads, f->kv_heads, f->head_size, grads));
+    lc_tensor *in[] = {q, f->parts[1], f->parts[2], f->keep, f->y, f->lse, dy[0]};
+    LC_GOTO(done, lc_run_into(LC_OP_ATTENTION_BACKWARD, &f->attr, in, 7, grads));
+    dx[0] = lc_tensor_retain(dqkv);
+    forget(f);
+done:
+    for (int i = 0; i < 3; i++) lc_tensor_release(grads[i]);
+    lc_tensor_release(dqkv);
+    return status;
+}
+
+lc_status lc_fused_attention(lc_tensor *qkv, int64_t heads, int64_t kv_heads, int64_t head_size, lc_tensor *keep,
+                             const lc_attr *attr, lc_tensor **y) {
+    fused *f = lc_calloc(1, sizeof *f);
+    if (!f) return LC_ENOMEM;
+    f->heads = heads;
+    f->kv_heads = kv_heads;
+    f->head_size = head_size;
+    f->attr = *attr;
+    f->keep = keep ? lc_tensor_retain(keep) : NULL;
+    lc_external external = {f, fused_forward, fused_backward, fused_release, "attention"};
+    int n_out = 0;
+    lc_tensor *out[LC_MAX_OUT] = {NULL};
+    LC_TRY(lc_apply_external(&external, &qkv, 1, out, &n_out));
+    *y = out[0];
+    return LC_OK;
+}
