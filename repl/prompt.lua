@@ -13,8 +13,8 @@ local about = [[
   Ctrl-C          drops the line, or stops what runs; what was made stays
   Ctrl-D          leaves]]
 
---- Code for one chunk: an expression, else statements. A `local` at its beginning makes globals, because locals would end
--- with the line.
+--- Code for one chunk: an expression, else statements. A `local` at its beginning makes globals, because locals would
+-- end with the line.
 ---@return function|nil chunk
 ---@return string|nil problem ends with "<eof>" when more lines are needed
 local function compile(text)
@@ -87,6 +87,15 @@ local function run_command(line)
   print(("unknown command ':%s'%s"):format(name, errors.suggestion(name, { "time" })))
 end
 
+--- help at the prompt; without an argument, what the prompt understands.
+local function print_help(topic)
+  if topic == nil then
+    print(about)
+  else
+    print(require "lacuna.help"(topic))
+  end
+end
+
 --- Reads and does one thing; false at the end of input.
 local function step()
   local line = terminal.read "> "
@@ -96,7 +105,7 @@ local function step()
     run_command(line)
   elseif line:find "^%s*%?" then
     local topic = line:match "^%s*%?%s*(.-)%s*$"
-    attempt(function() help(topic ~= "" and topic or nil) end)
+    attempt(function() print_help(topic ~= "" and topic or nil) end)
   else
     local chunk, text = read_chunk(line)
     line = text
@@ -112,18 +121,9 @@ local function history_path()
   return home and home .. "/.lacuna_history" or ""
 end
 
---- help at the prompt; without an argument, what the prompt understands.
-local function prompt_help(topic)
-  if topic == nil then
-    print(about)
-  else
-    print(require "lacuna.help"(topic))
-  end
-end
-
 return function()
   rawset(_G, "lc", require "lacuna")
-  rawset(_G, "help", prompt_help)
+  rawset(_G, "help", print_help)
   terminal.open(history_path(), require "lacuna.repl.complete")
   print(require "lacuna.repl.version"("short") .. "; help() says what the prompt understands")
   while step() do end
