@@ -12,8 +12,8 @@
 
 #define LC_IGNORE_LABEL (-100)
 
-/* Tensors i64 (B, T). attention_mask is 1 for tokens, 0 for padding; labels are LC_IGNORE_LABEL at padding. Datasets leave
- * token_type_ids NULL. */
+/* Tensors i64 (B, T). attention_mask is 1 for tokens, 0 for padding; labels are LC_IGNORE_LABEL at padding. Datasets
+ * leave token_type_ids NULL. */
 typedef struct lc_batch {
     lc_tensor *ids, *labels, *attention_mask, *token_type_ids;
 } lc_batch;
