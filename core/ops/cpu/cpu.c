@@ -1,7 +1,31 @@
-/* cpu.c: the table of kernels that replace the reference ones on this CPU. */
-#include "ops/backend.h"
+/* cpu.c: the table of the cpu backend: ref, with the rows that this directory does better. */
+#include "ops/cpu/cpu.h"
+
+const lc_simd *lc_simd_get(void) {
+    static const lc_simd *chosen;
+    if (!chosen) {
+        __builtin_cpu_init();
+        bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+        bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+        chosen = avx512 ? &lc_simd_avx512 : avx2 ? &lc_simd_avx2 : &lc_simd_plain;
+    }
+    return chosen;
+}
+
+static const lc_backend cpu = {
+    .name = "cpu",
+    .kernel =
+        {
+            [LC_OP_COPY] = cpu_copy,
+            [LC_OP_FILL] = cpu_fill,
+            [LC_OP_NEG... LC_OP_MOD] = cpu_elementwise,
+            [LC_OP_MINIMUM... LC_OP_XOR] = cpu_elementwise,
+            [LC_OP_POW] = cpu_pow,
+            [LC_OP_WHERE] = cpu_where,
+        },
+};
 
 const lc_backend *lc_backend_cpu(void) {
-    static const lc_backend table = {.name = "cpu"};
-    return &table;
+    return &cpu;
 }

@@ -1,0 +1,38 @@
+/* cpu.h: the kernels of the cpu backend. Each overrides a row of ref: the same results to rounding, on all threads, in
+ * vector code. A kernel that is given a type or layout it has no fast way for hands the call to ref. Private to
+ * core/ops/cpu.
+ *
+ * Kernels cut work by shape alone (GRAIN elements to a piece), so their results do not depend on the number of threads.
+ */
+#ifndef LC_CPU_H
+#define LC_CPU_H
+
+#include "base/memory.h"
+#include "base/pool.h"
+#include "ops/backend.h"
+#include "ops/cpu/simd.h"
+
+/* Elements that are worth waking a thread for. */
+#define GRAIN (16 << 10)
+
+static inline lc_status cpu_on_ref(const lc_call *call) {
+    return lc_backend_ref.kernel[call->op](call);
+}
+
+/* Rows of `length` elements in pieces of about GRAIN elements. */
+static inline int64_t cpu_row_grain(int64_t length) {
+    return lc_max(1, GRAIN / lc_max(length, 1));
+}
+
+/* y[i] = block(operands[i] ...) over strided operands of one shape; element sizes are those of the dtypes. */
+lc_status cpu_map(lc_block block, const lc_attr *attr, lc_tensor *y, lc_tensor *const *x, int n);
+
+/* elementwise.c */
+lc_status cpu_elementwise(const lc_call *call);
+lc_status cpu_where(const lc_call *call);
+lc_status cpu_pow(const lc_call *call);
+/* copy.c */
+lc_status cpu_copy(const lc_call *call);
+lc_status cpu_fill(const lc_call *call);
+
+#endif

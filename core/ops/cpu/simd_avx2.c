@@ -1,0 +1,7 @@
+/* simd_avx2.c: the inner loops for CPUs with AVX2, FMA and F16C. */
+#pragma GCC target("avx2,fma,f16c")
+#pragma GCC optimize("O3,no-math-errno,no-trapping-math")
+#define LANES 8
+#define SIMD lc_simd_avx2
+#define SIMD_NAME "avx2"
+#include "ops/cpu/simd_body.h"

@@ -1,0 +1,7 @@
+/* simd_avx512.c: the inner loops for CPUs with AVX-512 F, BW, DQ and VL. */
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c,prefer-vector-width=512")
+#pragma GCC optimize("O3,no-math-errno,no-trapping-math")
+#define LANES 16
+#define SIMD lc_simd_avx512
+#define SIMD_NAME "avx512"
+#include "ops/cpu/simd_body.h"

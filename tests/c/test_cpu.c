@@ -1,0 +1,169 @@
+/* Every kernel of the cpu backend against ref, at one and more threads: small and large shapes, strided and broadcast
+ * operands. */
+#include "base/memory.h"
+#include "base/pool.h"
+#include "base/random.h"
+#include "check.h"
+#include "ops/backend.h"
+
+static lc_tensor *fresh(lc_dtype dtype, int ndim, const int64_t *shape) {
+    lc_tensor *t = NULL;
+    CHECK_OK(lc_tensor_new(dtype, ndim, shape, LC_CPU, &t));
+    return t;
+}
+
+/* Normal numbers times `scale`; integers are rounded ones, bool every other. */
+static lc_tensor *random_tensor(lc_dtype dtype, int ndim, const int64_t *shape, double scale, const char *name) {
+    lc_tensor *t = fresh(dtype, ndim, shape);
+    lc_stream s = lc_stream_make(11, name);
+    for (int64_t i = 0, n = lc_numel(t); i < n; i++) {
+        double x = lc_stream_normal(&s) * scale;
+        lc_set_f64(t, i,
+                   dtype == LC_BOOL           ? x > 0
+                   : dtype == LC_U8           ? fabs(x) * 5
+                   : lc_dtype_is_float(dtype) ? x
+                                              : rint(x * 3));
+    }
+    return t;
+}
+#define RANDOM(dtype, scale, name, ...) \
+    random_tensor(dtype, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), (int64_t[]){__VA_ARGS__}, scale, name)
+
+/* max |a - b| over all elements, as a share of max(1, max |b|); NaN and infinities must agree. */
+static double difference(const lc_tensor *a, const lc_tensor *b) {
+    double worst = 0, most = 1;
+    for (int64_t i = 0, n = lc_numel(b); i < n; i++) {
+        double x = lc_get_f64(a, lc_position(a, i)), y = lc_get_f64(b, lc_position(b, i));
+        if (isnan(x) != isnan(y) || (isinf(y) && x != y)) return INFINITY;
+        if (isnan(x) || isinf(y)) continue;
+        worst = fmax(worst, fabs(x - y));
+        most = fmax(most, fabs(y));
+    }
+    return worst / most;
+}
+
+static bool same_bits(const lc_tensor *a, const lc_tensor *b) {
+    return memcmp(lc_data(a), lc_data(b), (size_t)lc_numel(a) * lc_dtype_size(a->dtype)) == 0;
+}
+
+/* The op on ref and on cpu at one and two threads. */
+static void compare(lc_op op, const lc_attr *attr, lc_tensor *const *in, int n_in, double tolerance) {
+    lc_tensor *want[LC_MAX_OUT] = {NULL}, *got[2][LC_MAX_OUT] = {{NULL}};
+    lc_backend_force_ref(true);
+    uint64_t macs = lc_macs();
+    CHECK_OK(lc_run(op, attr, in, n_in, want));
+    uint64_t macs_ref = lc_macs() - macs;
+    lc_backend_force_ref(false);
+    for (int t = 0; t < 2; t++) {
+        CHECK_OK(lc_set_threads(t + 1));
+        macs = lc_macs();
+        CHECK_OK(lc_run(op, attr, in, n_in, got[t]));
+        CHECK(lc_macs() - macs == macs_ref);
+    }
+    for (int k = 0; k < lc_op_outputs(op); k++) {
+        CHECK((want[k] != NULL) == (got[0][k] != NULL));
+        if (!want[k] || !got[0][k]) continue;
+        double worst = difference(got[0][k], want[k]);
+        CHECK_NEAR(worst, 0, tolerance);
+        CHECK(same_bits(got[0][k], got[1][k]));
+        if (!(worst <= tolerance))
+            fprintf(stderr, "    %s, output %d, of %s %s\n", lc_op_name(op), k, lc_dtype_name(in[0]->dtype),
+                    LC_SHAPE(in[0]));
+        lc_tensor_release(want[k]);
+        lc_tensor_release(got[0][k]);
+        lc_tensor_release(got[1][k]);
+    }
+}
+
+static void release_all(lc_tensor **t, int n) {
+    for (int i = 0; i < n; i++) lc_tensor_release(t[i]);
+}
+
+static void check_elementwise(void) {
+    static const lc_dtype types[] = {LC_BOOL, LC_U8, LC_I32, LC_I64, LC_F32, LC_F64};
+    lc_attr attr = {.a = -0.5, .b = 1.5};
+    for (int d = 0; d < 6; d++) {
+        lc_tensor *x = RANDOM(types[d], 2, "x", 7, 300), *y = RANDOM(types[d], 2, "y", 7, 300), *across, *wide = NULL,
+                  *turned = NULL;
+        lc_tensor *row = RANDOM(types[d], 2, "row", 300), *one = RANDOM(types[d], 2, "one", 1, 1),
+                  *column = RANDOM(types[d], 2, "c", 7, 1);
+        across = RANDOM(types[d], 2, "z", 300, 7);
+        CHECK_OK(lc_view_permute(across, (int[]){1, 0}, &turned));
+        CHECK_OK(lc_view_slice(x, 1, 3, 90, 3, &wide));
+        lc_tensor *special = RANDOM(types[d], 100, "s", 5, 5, 5);
+        if (types[d] == LC_F32) {
+            double values[] = {0,   -0.0, INFINITY, -INFINITY, NAN, 1, -1,    88.5, 88.8,
+                               -87, -103, 1e-40,    3e38,      0.5, 2, 1e-20, -3e38};
+            for (int i = 0; i < 17; i++) lc_set_f64(special, i, values[i]);
+        }
+        for (int op = LC_OP_NEG; op <= LC_OP_NOT; op++) {
+            if (op >= LC_OP_SILU_BACKWARD && op <= LC_OP_GELU_TANH_BACKWARD) continue;
+            lc_tensor *views[] = {x, wide, turned, special};
+            for (int i = 0; i < 4; i++) compare(op, &attr, &views[i], 1, 3e-6);
+        }
+        for (int op = LC_OP_SILU_BACKWARD; op <= LC_OP_XOR; op++) {
+            if (op > LC_OP_GELU_TANH_BACKWARD && op < LC_OP_ADD) continue;
+            lc_tensor *others[] = {y, row, one, column, turned, x};
+            for (int i = 0; i < 6; i++) {
+                compare(op, &attr, (lc_tensor *[]){x, others[i]}, 2, 3e-6);
+                compare(op, &attr, (lc_tensor *[]){others[i], x}, 2, 3e-6);
+            }
+        }
+        lc_tensor *condition = RANDOM(LC_BOOL, 1, "condition", 7, 1), *two = fresh(types[d], 0, NULL);
+        lc_set_f64(two, 0, 2);
+        compare(LC_OP_WHERE, &attr, (lc_tensor *[]){condition, turned, row}, 3, 0);
+        compare(LC_OP_POW, &attr, (lc_tensor *[]){x, two}, 2, 1e-6);
+        for (int to = 0; to < LC_DTYPES; to++) {
+            lc_attr cast = {.dtype = to};
+            lc_tensor *views[] = {x, turned, wide, special};
+            for (int i = 0; i < 4; i++) compare(LC_OP_COPY, &cast, &views[i], 1, 0);
+        }
+        CHECK_OK(lc_fill(wide, 3));
+        CHECK(lc_get_f64(x, 3) == (types[d] == LC_BOOL ? 1 : 3) &&
+              lc_get_f64(x, lc_position(wide, lc_numel(wide) - 1)) == lc_get_f64(x, 3));
+        release_all((lc_tensor *[]){x, y, across, wide, turned, row, one, column, special, condition, two}, 11);
+    }
+    lc_tensor *x = RANDOM(LC_F32, 1, "large", 3, 70001), *t = NULL, *row = RANDOM(LC_F32, 1, "row", 3);
+    compare(LC_OP_GELU, NULL, &x, 1, 1e-6);
+    CHECK_OK(lc_view_permute(x, (int[]){1, 0}, &t));
+    compare(LC_OP_ADD, NULL, (lc_tensor *[]){t, row}, 2, 1e-6);
+    lc_attr cast = {.dtype = LC_F32};
+    compare(LC_OP_COPY, &cast, &t, 1, 0);
+    release_all((lc_tensor *[]){x, t, row}, 3);
+}
+
+/* Worst error in units in the last place over `count` numbers from low to high, against double. */
+static double worst_ulp(lc_op op, double (*exact)(double), double low, double high) {
+    enum { COUNT = 200000 };
+    lc_tensor *x = fresh(LC_F32, 1, (int64_t[]){COUNT}), *y = NULL;
+    for (int i = 0; i < COUNT; i++) LC_DATA(float, x)[i] = (float)(low + (high - low) * i / (COUNT - 1));
+    CHECK_OK(lc_run(op, NULL, &x, 1, &y));
+    double worst = 0;
+    for (int i = 0; i < COUNT; i++) {
+        double want = exact(LC_DATA(float, x)[i]);
+        float near = fmaxf(fabsf((float)want), 1.2e-38f);
+        worst = fmax(worst, fabs(LC_DATA(float, y)[i] - want) / (nextafterf(near, INFINITY) - near));
+    }
+    release_all((lc_tensor *[]){x, y}, 2);
+    return worst;
+}
+
+static double sigmoid(double x) {
+    return 1 / (1 + exp(-x));
+}
+
+static void check_precision(void) {
+    CHECK_NEAR(worst_ulp(LC_OP_EXP, exp, -87, 88), 0, 2);
+    CHECK_NEAR(worst_ulp(LC_OP_EXPM1, expm1, -5, 5), 0, 4);
+    CHECK_NEAR(worst_ulp(LC_OP_LOG, log, 1e-6, 50), 0, 2);
+    CHECK_NEAR(worst_ulp(LC_OP_LOG1P, log1p, -0.999, 10), 0, 4);
+    CHECK_NEAR(worst_ulp(LC_OP_TANH, tanh, -9, 9), 0, 4);
+    CHECK_NEAR(worst_ulp(LC_OP_ERF, erf, -4, 4), 0, 4);
+    CHECK_NEAR(worst_ulp(LC_OP_SIGMOID, sigmoid, -80, 80), 0, 4);
+}
+
+int main(void) {
+    check_elementwise();
+    check_precision();
+    return check_done();
+}
