@@ -147,6 +147,16 @@ done:
     return status;
 }
 
+lc_status lc_record_external(const lc_external *external, lc_tensor *const *in, int n_in, lc_tensor **out, int n_out) {
+    lc_node *node = node_new(LC_OP_EXTERNAL, NULL, n_in, n_out);
+    if (!node) return LC_ENOMEM;
+    node->external = *external;
+    for (int i = 0; i < n_in; i++) set_edge(&node->in[i], in[i]);
+    for (int i = 0; i < n_out; i++) attach(node, out[i], i);
+    lc_node_release(node);
+    return LC_OK;
+}
+
 /* -- applying
  * -------------------------------------------------------------------------------------------------------------------
  */

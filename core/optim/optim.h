@@ -37,6 +37,8 @@ typedef struct lc_slot {
     lc_param *param; /* of the model, for held masks; NULL for other leaves. Borrowed: set again whenever its owner may
                         be gone */
     lc_recipe recipe;
+    bool from_model;  /* it comes and goes with its model's parameters */
+    bool suspended;   /* leaf->requires_grad is off while a backward pass leaves it out */
     bool decays;      /* weight decay applies */
     lc_tensor *m, *v; /* moments, the leaf's dtype and shape; m alone for SGD. NULL before the first update */
     int64_t updates;  /* done to this tensor */
