@@ -32,8 +32,9 @@ local function number(row, text)
   if row.kind == "integer" then
     value = value and math.tointeger(value)
     if not value then return nil, ("expects an integer, got '%s'"):format(text) end
-  elseif not value then
-    return nil, ("expects a number, got '%s'"):format(text)
+  else
+    if not value then return nil, ("expects a number, got '%s'"):format(text) end
+    value = value + 0.0
   end
   if row.min and value < row.min or row.max and value > row.max then
     local range = row.max and ("%d to %d"):format(row.min, row.max) or ("at least %d"):format(row.min)

@@ -1,0 +1,121 @@
+-- lc.params: types from defaults, --help, --toy, exact messages. Recipes run in an interpreter of their own.
+
+local cli = require "tests.cli"
+
+local recipe = [[
+-- Tunes nothing at all.
+-- Second line.
+local lc = require "lacuna"
+local p = lc.params {
+  model = "gpt2", steps = 100, lr = 2e-5, levels = { 0.3, 0.5 }, tune = true, warm_up = 0.0,
+  help = { steps = "optimizer steps" },
+  toy = { steps = 2, model = "tiny" },
+}
+print(p)
+print("seed", p.seed, "toy", p.toy, math.type(p.lr))
+]]
+
+local function run(arguments, text)
+  return cli.recipe(text or recipe, arguments)
+end
+
+--- What `name = value` line the recipe printed.
+local function printed(output, name)
+  return output:match("%f[%w_]" .. name .. " = ([^\n]*)")
+end
+
+describe("lc.params", function()
+  it("gives the defaults when nothing is said", function()
+    local result = run ""
+    assert.equal("", result.err)
+    assert.equal("levels = 0.3,0.5\nlr = 2e-05\nmodel = gpt2\nsteps = 100\ntune = true\nwarm_up = 0.0\n" ..
+      "seed\tnil\ttoy\tnil\tfloat\n", result.out)
+  end)
+
+  it("reads --name value, --name=value, flags, lists, and - for _", function()
+    local out = run("--steps 7 --model=a=b --no-tune --levels 0.1,0.9,1 --warm-up 3 --lr 1").out
+    assert.equal("7", printed(out, "steps"))
+    assert.equal("a=b", printed(out, "model"))
+    assert.equal("false", printed(out, "tune"))
+    assert.equal("0.1,0.9,1.0", printed(out, "levels"))
+    assert.equal("3.0", printed(out, "warm_up"))
+    assert.equal("1.0", printed(out, "lr"))
+  end)
+
+  it("takes the toy defaults under --toy, before or after the file, and what is said wins", function()
+    assert.equal("2", printed(run("--toy").out, "steps"))
+    assert.equal("tiny", printed(cli.recipe(recipe, "", "--toy").out, "model"))
+    assert.equal("9", printed(run("--toy --steps 9").out, "steps"))
+    assert.equal("100", printed(run("--no-toy").out, "steps"))
+  end)
+
+  it("reads the options of every recipe after the file", function()
+    assert.truthy(run("--seed 12").out:find("seed\t12", 1, true))
+    assert.truthy(cli.recipe(recipe, "", "--seed 3").out:find("seed\t3", 1, true))
+    assert.truthy(cli.recipe(recipe, "--seed 4", "--seed 3").out:find("seed\t4", 1, true))
+  end)
+
+  it("lets a recipe set a default for an option of every recipe", function()
+    local text = 'local p = require("lacuna").params { seed = 5 } print(p.seed)'
+    assert.equal("5\n", run("", text).out)
+    assert.equal("6\n", run("--seed 6", text).out)
+  end)
+
+  for _, case in ipairs {
+    { "--stepz 3", "unknown option '--stepz' (did you mean '--steps'?)" },
+    { "--seeed 3", "unknown option '--seeed' (did you mean '--seed'?)" },
+    { "--zzzzzz", "unknown option '--zzzzzz'" },
+    { "--steps", "option '--steps' needs a value" },
+    { "--steps 1.5", "option '--steps' expects an integer, got '1.5'" },
+    { "--lr fast", "option '--lr' expects a number, got 'fast'" },
+    { "--tune=maybe", "option '--tune' expects true or false, got 'maybe'" },
+    { "--levels 0.1,x", "option '--levels' expects a number, got 'x'" },
+    { "--threads 0", "option '--threads' must be 1 to 256, got 0" },
+    { "--dtype f23", "option '--dtype' must be one of f32, f64, got 'f23' (did you mean 'f32'?)" },
+    { "stray", "unexpected argument 'stray'" },
+  } do
+    it("refuses " .. case[1], function()
+      local result = run(case[1])
+      assert.equal(("lacuna: %s: %s; see --help\n"):format(result.path, case[2]), result.err)
+      assert.equal(1, result.status)
+      assert.equal("", result.out)
+    end)
+  end
+
+  it("lists the options with their defaults under --help, and runs nothing", function()
+    local result = run "--toy --help"
+    assert.equal(0, result.status)
+    assert.truthy(result.out:find("^Tunes nothing at all%.\nSecond line%.\n\nusage: lacuna "))
+    assert.truthy(result.out:find("\n  --steps INTEGER              optimizer steps (default 2)\n", 1, true))
+    assert.truthy(result.out:find("\n  --levels LIST                (default 0.3,0.5)\n", 1, true))
+    assert.truthy(result.out:find("\n  --seed INTEGER ", 1, true))
+    assert.falsy(result.out:find("model = ", 1, true))
+  end)
+
+  for name, case in pairs {
+    ["a wrong name in toy"] = { "lc.params { steps = 1, toy = { stops = 2 } }",
+      "params: toy names 'stops', which is no option (did you mean 'steps'?)" },
+    ["a wrong name in help"] = { "lc.params { steps = 1, help = { lr = 'x' } }",
+      "params: help names 'lr', which is no option" },
+    ["a default without a type"] = { "lc.params { f = print }",
+      "params: 'f' needs a default that is a number, string, boolean or list of those, got a function" },
+    ["an empty list"] = { "lc.params { f = {} }",
+      "params: 'f' needs a default that is a number, string, boolean or list of those, got a table without elements" },
+    ["reading what was not declared"] = { "print(lc.params { steps = 1 }.step)",
+      "params: no option 'step' (did you mean 'steps'?)" },
+  } do
+    it("refuses " .. name, function()
+      local result = run("", 'local lc = require "lacuna"\n' .. case[1])
+      assert.equal(("lacuna: %s:2: %s\n"):format(result.path, case[2]), result.err)
+    end)
+  end
+
+  it("gives a recipe its own copy of a list", function()
+    local result = run("", [[
+      local lc = require "lacuna"
+      local defaults = { levels = { 1, 2 } }
+      lc.params(defaults).levels[1] = 9
+      print(defaults.levels[1])]])
+    assert.equal("1\n", result.out)
+  end)
+end)
