@@ -281,7 +281,7 @@ static const lc_rule_row rows[LC_GRAPH_OPS] = {
 
     [LC_OP_SORT] = {lc_rule_order, OUT(1), NULL},
     [LC_OP_TOPK] = {lc_rule_order, OUT(1), NULL},
-    [LC_OP_KTH] = {lc_rule_order, OUT(1), NULL},
+    [LC_OP_KTH] = {lc_rule_kth, OUT(1), NULL},
     [LC_OP_QUANTILE] = {lc_rule_quantile, IN(0), NULL},
 
     [LC_OP_GATHER] = {lc_rule_gather, IN(1), NULL},

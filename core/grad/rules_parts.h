@@ -6,6 +6,7 @@
 
 /* rules_select.c: order, selection, assembly, views */
 lc_status lc_rule_order(lc_rule_call *call);
+lc_status lc_rule_kth(lc_rule_call *call);
 lc_status lc_rule_quantile(lc_rule_call *call);
 lc_status lc_rule_minmax(lc_rule_call *call);
 lc_status lc_rule_gather(lc_rule_call *call);

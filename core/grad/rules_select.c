@@ -24,34 +24,43 @@ static lc_tensor *gathered(lc_scratch *s, lc_tensor *x, lc_tensor *indices, int 
 
 /* -- order ----------------------------------------------------------------------------------------------- */
 
-/* sort, topk, kthvalue: to the elements whose numbers output 1 holds. */
+/* sort, topk: to the elements whose numbers output 1 holds. */
 lc_status lc_rule_order(lc_rule_call *call) {
     lc_scratch s = {0};
-    lc_tensor *indices = call->out[1], *dy = call->dy[0];
-    if (call->op == LC_OP_KTH) {
-        indices = lc_unreduced(&s, call, indices);
-        dy = lc_unreduced(&s, call, dy);
-    }
-    lc_give(&s, call, 0, scattered(&s, zeros_like_input(&s, call), indices, dy, call->attr->dim, false));
+    lc_tensor *zeros = zeros_like_input(&s, call);
+    lc_give(&s, call, 0, scattered(&s, zeros, call->out[1], call->dy[0], call->attr->dim, false));
     return lc_finish(&s, call);
 }
 
-/* A reduction seen along one dimension: x and dy as given, or, over everything, flat. */
+/* A reduction of n elements seen along one dimension: its tensors as they are or, over everything, flat. */
 typedef struct along {
     int dim;
     int64_t n;
-    lc_tensor *x, *dy, *zeros;
+    lc_tensor *x, *dy, *zeros; /* x NULL where it was not saved */
 } along;
 
+/* A reduction's output, or dy, in the shape that goes with `along`. */
+static lc_tensor *along_shape(lc_scratch *s, const lc_rule_call *call, lc_tensor *t) {
+    int64_t one = 1;
+    t = lc_unreduced(s, call, t);
+    return call->attr->dim >= 0 ? t : lc_reshaped(s, t, 1, &one);
+}
+
 static along along_dim(lc_scratch *s, const lc_rule_call *call) {
-    along a = {call->attr->dim, 0, call->in[0], lc_unreduced(s, call, call->dy[0]), zeros_like_input(s, call)};
-    if (a.dim < 0) {
-        int64_t all = lc_shape_numel(call->ndim_in[0], call->shape_in[0]), one = 1;
-        a = (along){0, 0, lc_reshaped(s, a.x, 1, &all), lc_reshaped(s, a.dy, 1, &one),
-                    lc_reshaped(s, a.zeros, 1, &all)};
-    }
-    a.n = a.x ? a.x->shape[a.dim] : 0;
-    return a;
+    lc_tensor *x = call->in[0], *dy = along_shape(s, call, call->dy[0]), *zeros = zeros_like_input(s, call);
+    int dim = call->attr->dim;
+    if (dim >= 0) return (along){dim, call->shape_in[0][dim], x, dy, zeros};
+    int64_t n = lc_shape_numel(call->ndim_in[0], call->shape_in[0]);
+    return (along){0, n, x ? lc_reshaped(s, x, 1, &n) : NULL, dy, lc_reshaped(s, zeros, 1, &n)};
+}
+
+/* kthvalue: to the element whose number output 1 holds. */
+lc_status lc_rule_kth(lc_rule_call *call) {
+    lc_scratch s = {0};
+    along a = along_dim(&s, call);
+    lc_tensor *dx = scattered(&s, a.zeros, along_shape(&s, call, call->out[1]), a.dy, a.dim, false);
+    lc_give(&s, call, 0, lc_reshaped(&s, dx, call->ndim_in[0], call->shape_in[0]));
+    return lc_finish(&s, call);
 }
 
 /* min, max: to the first of the equal extremes, the one argmin and argmax name. */
