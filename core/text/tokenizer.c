@@ -117,10 +117,21 @@ static lc_status take_hash(lc_tokenizer *t) {
     return status;
 }
 
+/* Without merges every token is a byte, and any bytes are text. */
+static bool is_bytes(const lc_tokenizer *t) {
+    return t->merge_count == 0;
+}
+
+/* Bytes that no UTF-8 text has. */
+static bool never_in_utf8(int byte) {
+    return byte == 0xC0 || byte == 0xC1 || byte >= 0xF5;
+}
+
 lc_status lc_tokenizer_finish(lc_tokenizer *t) {
     for (int byte = 0; byte < 256; byte++) {
         int64_t id = lc_vocabulary_find(&t->vocabulary, &(char){(char)byte}, 1);
-        if (id < 0) return lc_fail(LC_EFORMAT, "the vocabulary has no token for the byte 0x%02x", byte);
+        if (id < 0 && (is_bytes(t) || !never_in_utf8(byte)))
+            return lc_fail(LC_EFORMAT, "the vocabulary has no token for the byte 0x%02x", byte);
         t->byte_ids[byte] = (int32_t)id;
     }
     LC_TRY(list_added(t));
@@ -130,11 +141,6 @@ lc_status lc_tokenizer_finish(lc_tokenizer *t) {
 
 /* -- encoding
  * ------------------------------------------------------------------------------------------------------------- */
-
-/* Without merges every token is a byte, and any bytes are text. */
-static bool is_bytes(const lc_tokenizer *t) {
-    return t->merge_count == 0;
-}
 
 static lc_status encode_pieces(lc_tokenizer *t, const uint8_t *p, size_t length, lc_ids *out) {
     const uint8_t *end = p + length;
