@@ -162,8 +162,66 @@ static void check_precision(void) {
     CHECK_NEAR(worst_ulp(LC_OP_SIGMOID, sigmoid, -80, 80), 0, 4);
 }
 
+/* x with its last two dimensions swapped: a view. */
+static lc_tensor *transposed(lc_tensor *x) {
+    int order[LC_MAX_DIMS];
+    for (int i = 0; i < x->ndim; i++) order[i] = i;
+    order[x->ndim - 1] = x->ndim - 2;
+    order[x->ndim - 2] = x->ndim - 1;
+    lc_tensor *t = NULL;
+    CHECK_OK(lc_view_permute(x, order, &t));
+    return t;
+}
+
+static void check_matmul(lc_dtype dtype) {
+    double tolerance = dtype == LC_F32 ? 2e-6 : 1e-14;
+    lc_tensor *a = RANDOM(dtype, 1, "a", 3, 40, 65), *b = RANDOM(dtype, 1, "b", 3, 65, 33),
+              *c = RANDOM(dtype, 1, "c", 65, 33);
+    lc_tensor *at = transposed(a), *bt = transposed(b), *ct = transposed(c), *odd = NULL,
+              *alone = RANDOM(dtype, 1, "d", 1, 33, 65);
+    CHECK_OK(lc_view_slice(c, 1, 0, 11, 3, &odd));
+    lc_tensor *pairs[][2] = {{a, b}, {a, c}, {bt, at}, {ct, at}, {a, odd}, {alone, c}, {b, bt}, {ct, b}};
+    for (int i = 0; i < 8; i++) compare(LC_OP_MATMUL, NULL, pairs[i], 2, tolerance);
+    /* added into a transposed target */
+    lc_tensor *into = RANDOM(dtype, 1, "into", 3, 33, 40), *into2 = RANDOM(dtype, 1, "into", 3, 33, 40);
+    lc_tensor *t1 = transposed(into), *t2 = transposed(into2);
+    lc_attr add = {.add = true};
+    lc_backend_force_ref(true);
+    CHECK_OK(lc_run_into(LC_OP_MATMUL, &add, (lc_tensor *[]){a, b}, 2, &t1));
+    lc_backend_force_ref(false);
+    CHECK_OK(lc_run_into(LC_OP_MATMUL, &add, (lc_tensor *[]){a, b}, 2, &t2));
+    CHECK_NEAR(difference(t2, t1), 0, tolerance);
+    release_all((lc_tensor *[]){a, b, c, at, bt, ct, odd, alone, into, into2, t1, t2}, 12);
+}
+
+static void check_linear(lc_dtype dtype) {
+    double tolerance = dtype == LC_F32 ? 2e-6 : 1e-14;
+    lc_tensor *x = RANDOM(dtype, 1, "x", 3, 37, 130), *w = RANDOM(dtype, 0.1, "w", 70, 130),
+              *b = RANDOM(dtype, 1, "b", 70);
+    lc_tensor *file = RANDOM(dtype, 0.1, "f", 130, 70), *alias = transposed(file),
+              *one = RANDOM(dtype, 1, "one", 1, 130), *part = NULL;
+    CHECK_OK(lc_view_slice(x, 1, 1, 30, 1, &part));
+    for (int act = LC_ACT_NONE; act <= LC_ACT_SILU; act++) {
+        lc_attr attr = {.act = act};
+        compare(LC_OP_LINEAR, &attr, (lc_tensor *[]){x, w, b}, 3, tolerance);
+        compare(LC_OP_LINEAR, &attr, (lc_tensor *[]){x, alias, NULL}, 3, tolerance);
+        compare(LC_OP_LINEAR, &attr, (lc_tensor *[]){part, w, b}, 3, tolerance);
+        compare(LC_OP_LINEAR, &attr, (lc_tensor *[]){one, w, b}, 3, tolerance);
+        compare(LC_OP_LINEAR, &attr, (lc_tensor *[]){one, alias, b}, 3, tolerance);
+    }
+    release_all((lc_tensor *[]){x, w, b, file, alias, one, part}, 7);
+    x = RANDOM(dtype, 1, "x", 300, 200), w = RANDOM(dtype, 0.1, "w", 510, 200), b = RANDOM(dtype, 1, "b", 510);
+    lc_attr gelu = {.act = LC_ACT_GELU_TANH};
+    compare(LC_OP_LINEAR, &gelu, (lc_tensor *[]){x, w, b}, 3, tolerance);
+    release_all((lc_tensor *[]){x, w, b}, 3);
+}
+
 int main(void) {
     check_elementwise();
     check_precision();
+    for (int d = LC_F32; d <= LC_F64; d++) {
+        check_matmul(d);
+        check_linear(d);
+    }
     return check_done();
 }

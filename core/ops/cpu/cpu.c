@@ -23,6 +23,8 @@ static const lc_backend cpu = {
             [LC_OP_MINIMUM... LC_OP_XOR] = cpu_elementwise,
             [LC_OP_POW] = cpu_pow,
             [LC_OP_WHERE] = cpu_where,
+            [LC_OP_MATMUL] = cpu_matmul,
+            [LC_OP_LINEAR] = cpu_linear,
         },
 };
 

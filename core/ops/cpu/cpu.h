@@ -31,6 +31,11 @@ lc_status cpu_map(lc_block block, const lc_attr *attr, lc_tensor *y, lc_tensor *
 lc_status cpu_elementwise(const lc_call *call);
 lc_status cpu_where(const lc_call *call);
 lc_status cpu_pow(const lc_call *call);
+/* Runs `kernel` with contiguous stand-ins for its outputs, and copies them over. */
+lc_status cpu_by_contiguous_outputs(const lc_call *call, lc_kernel kernel);
+/* matmul.c */
+lc_status cpu_matmul(const lc_call *call);
+lc_status cpu_linear(const lc_call *call);
 /* copy.c */
 lc_status cpu_copy(const lc_call *call);
 lc_status cpu_fill(const lc_call *call);
