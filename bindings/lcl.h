@@ -76,9 +76,7 @@ double lcl_number(lua_State *L, int arg);
 bool lcl_boolean(lua_State *L, int arg);
 const char *lcl_string(lua_State *L, int arg);
 
-/* -- tensors
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* -- tensors ----------------------------------------------------------------------------------- */
 lc_tensor *lcl_tensor(lua_State *L, int arg);
 /* A tensor, or a table of integers (nested to any depth) made into an i64 tensor; the slot is anchored on the stack:
  * pushes one value. */

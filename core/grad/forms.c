@@ -117,9 +117,7 @@ lc_status lc_apply_external(const lc_external *external, lc_tensor *const *in, i
     return LC_OK;
 }
 
-/* -- short forms
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* -- short forms ------------------------------------------------------------------------------- */
 
 lc_status lc_unary(lc_op op, lc_tensor *x, lc_tensor **out) {
     return lc_apply(op, NULL, &x, 1, out);

@@ -17,9 +17,7 @@ bool lc_set_recording(bool on) {
     return before;
 }
 
-/* -- nodes
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* -- nodes ------------------------------------------------------------------------------------- */
 
 static size_t node_bytes(int n_in) {
     return sizeof(lc_node) + sizeof(lc_edge) * (size_t)n_in;
@@ -157,9 +155,7 @@ lc_status lc_record_external(const lc_external *external, lc_tensor *const *in, 
     return LC_OK;
 }
 
-/* -- applying
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* -- applying ---------------------------------------------------------------------------------- */
 
 lc_status lc_apply(lc_op op, const lc_attr *attr, lc_tensor *const *in, int n_in, lc_tensor **out) {
     lc_tensor *made[LC_MAX_OUT] = {0};

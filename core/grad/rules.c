@@ -25,7 +25,7 @@ static lc_tensor *one_minus(lc_scratch *s, lc_tensor *x) {
     return lc_step_number(s, LC_OP_ADD, neg(s, x), 1);
 }
 
-/* -- element by element ---------------------------------------------------------------------------------- */
+/* -- element by element ------------------------------------------------------------------------ */
 
 static lc_status rule_copy(lc_rule_call *call) {
     lc_scratch s = {0};
@@ -157,7 +157,7 @@ static lc_status rule_where(lc_rule_call *call) {
     return lc_finish(&s, call);
 }
 
-/* -- reductions ------------------------------------------------------------------------------------------ */
+/* -- reductions -------------------------------------------------------------------------------- */
 
 static lc_tensor *like_input(lc_scratch *s, const lc_rule_call *call, lc_tensor *t) {
     return lc_expanded(s, t, call->ndim_in[0], call->shape_in[0]);
@@ -231,7 +231,7 @@ static lc_status rule_sum_to(lc_rule_call *call) {
     return lc_finish(&s, call);
 }
 
-/* -- the table ------------------------------------------------------------------------------------------- */
+/* -- the table --------------------------------------------------------------------------------- */
 
 #define IN(i) LC_SAVE_IN(i)
 #define OUT(i) LC_SAVE_OUT(i)

@@ -12,7 +12,7 @@ static lc_tensor *rows_of(lc_scratch *s, lc_tensor *x) {
     return lc_reshaped(s, x, 2, shape);
 }
 
-/* -- products -------------------------------------------------------------------------------------------- */
+/* -- products ---------------------------------------------------------------------------------- */
 
 /* Whether input i has the product's batch dimensions, so that its gradient needs no summing. */
 static bool has_whole_batch(const lc_rule_call *call, int i) {
@@ -83,7 +83,7 @@ unsigned lc_saves_linear(const lc_attr *attr, const bool *wanted) {
            (attr->act != LC_ACT_NONE ? LC_SAVE_OUT(1) : 0);
 }
 
-/* -- factorisations -------------------------------------------------------------------------------------- */
+/* -- factorisations ---------------------------------------------------------------------------- */
 
 static lc_tensor *triangle(lc_scratch *s, lc_tensor *x, bool upper, int64_t diagonal) {
     lc_attr attr = {.upper = upper, .n = diagonal};
@@ -131,7 +131,7 @@ lc_status lc_rule_solve_triangular(lc_rule_call *call) {
     return lc_finish(&s, call);
 }
 
-/* -- rows ------------------------------------------------------------------------------------------------ */
+/* -- rows -------------------------------------------------------------------------------------- */
 
 lc_status lc_rule_softmax(lc_rule_call *call) {
     lc_scratch s = {0};
@@ -160,7 +160,7 @@ lc_status lc_rule_rms_norm(lc_rule_call *call) {
     return fused(call, LC_OP_RMS_NORM_BACKWARD, in, 4);
 }
 
-/* -- transformer pieces ---------------------------------------------------------------------------------- */
+/* -- transformer pieces ------------------------------------------------------------------------ */
 
 lc_status lc_rule_embedding(lc_rule_call *call) {
     lc_tensor *in[2] = {call->in[1], call->dy[0]};

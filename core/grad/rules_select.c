@@ -22,7 +22,7 @@ static lc_tensor *gathered(lc_scratch *s, lc_tensor *x, lc_tensor *indices, int 
     return lc_step(s, LC_OP_GATHER, &attr, in, 2, NULL);
 }
 
-/* -- order ----------------------------------------------------------------------------------------------- */
+/* -- order ------------------------------------------------------------------------------------- */
 
 /* sort, topk: to the elements whose numbers output 1 holds. */
 lc_status lc_rule_order(lc_rule_call *call) {
@@ -89,7 +89,7 @@ lc_status lc_rule_quantile(lc_rule_call *call) {
     return lc_finish(&s, call);
 }
 
-/* -- selection and assembly ------------------------------------------------------------------------------ */
+/* -- selection and assembly -------------------------------------------------------------------- */
 
 lc_status lc_rule_gather(lc_rule_call *call) {
     lc_scratch s = {0};
@@ -163,7 +163,7 @@ lc_status lc_rule_same_op(lc_rule_call *call) {
     return lc_finish(&s, call);
 }
 
-/* -- views ----------------------------------------------------------------------------------------------- */
+/* -- views ------------------------------------------------------------------------------------- */
 
 lc_status lc_rule_reshape(lc_rule_call *call) {
     lc_scratch s = {0};

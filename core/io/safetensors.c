@@ -50,7 +50,7 @@ static number_text with_commas(uint64_t n) {
 }
 #define COMMAS(n) with_commas(n).text
 
-/* -- the header --------------------------------------------------------------------------------------------------- */
+/* -- the header -------------------------------------------------------------------------------- */
 
 static lc_status read_header(lc_reader *reader, json_t **header, uint64_t *data_begin) {
     const char *path = lc_reader_path(reader);

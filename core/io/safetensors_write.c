@@ -48,7 +48,7 @@ static int by_size_then_name(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-/* -- the header --------------------------------------------------------------------------------------------------- */
+/* -- the header -------------------------------------------------------------------------------- */
 
 /* Sets key to value and takes over `value`; false when out of memory or not UTF-8. */
 static bool set(json_t *object, const char *key, json_t *value) {

@@ -79,9 +79,7 @@ lc_status lc_model_loss(lc_model *m, const lc_batch *batch, const lc_loss_option
  */
 lc_status lc_model_labels(lc_model *m, const lc_batch *batch, lc_tensor **labels, int64_t *count);
 
-/* -- parts
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* -- parts ------------------------------------------------------------------------------------- */
 lc_param *lc_model_param(lc_model *m,
                          const char *name); /* NULL when there is none; a tied head's name gives the embedding */
 /* Calls fn for every trained tensor, those of installed methods after the model's own; stops at the first failure. */
@@ -96,7 +94,7 @@ lc_status lc_model_clear_grads(lc_model *m);
 /* A page for the prompt: sizes, roles, what is held and installed. Fresh memory (lc_free). */
 lc_status lc_model_text(lc_model *m, char **out);
 
-/* -- snapshots: the weights as they are now, and the trained tensors of installed methods -------------------------- */
+/* -- snapshots: the weights as they are now, and the trained tensors of installed methods ------ */
 typedef struct lc_snapshot lc_snapshot;
 lc_status lc_model_snapshot(lc_model *m, lc_snapshot **out);
 /* Weights back as they were; what the masks held *now* prune stays zero. LC_EINVAL for a snapshot of a model with other

@@ -48,9 +48,7 @@ void lc_macs_add(uint64_t n) {
     atomic_fetch_add_explicit(&macs, n, memory_order_relaxed);
 }
 
-/* -- kernels
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* -- kernels ----------------------------------------------------------------------------------- */
 
 static bool force_ref;
 static const lc_backend *cpu;
@@ -70,9 +68,7 @@ const char *lc_op_backend(lc_op op, lc_device device) {
     return kernel_of(op) == lc_backend_ref.kernel[op] ? lc_backend_ref.name : cpu->name;
 }
 
-/* -- inputs
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* -- inputs ------------------------------------------------------------------------------------ */
 
 typedef struct plan {
     lc_call call;
@@ -187,9 +183,7 @@ static lc_status run_kernel(plan *p) {
     return kernel(&p->call);
 }
 
-/* -- running
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* -- running ----------------------------------------------------------------------------------- */
 
 /* Ops without outputs write into their inputs: all but the second, which is the gradient. */
 static void touch_updated(const lc_call *c) {
@@ -225,7 +219,8 @@ static bool same_layout(const lc_tensor *a, const lc_tensor *b) {
 
 static bool is_elementwise(const plan *p) {
     const lc_call *c = &p->call;
-    return rows[c->op].layout != DENSE && c->op != LC_OP_CAT && c->op != LC_OP_MATMUL && c->n_out == 1 && p->spec[0].ndim == c->in[0]->ndim &&
+    return rows[c->op].layout != DENSE && c->op != LC_OP_CAT && c->op != LC_OP_MATMUL && c->n_out == 1 &&
+           p->spec[0].ndim == c->in[0]->ndim &&
            memcmp(p->spec[0].shape, c->in[0]->shape, sizeof(int64_t) * (size_t)c->in[0]->ndim) == 0;
 }
 
@@ -297,9 +292,7 @@ done:
     return status;
 }
 
-/* -- copies
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* -- copies ------------------------------------------------------------------------------------ */
 
 lc_status lc_contiguous(lc_tensor *x, lc_tensor **out) {
     if (lc_is_contiguous(x)) {

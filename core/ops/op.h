@@ -58,10 +58,11 @@ const char *lc_op_backend(lc_op op, lc_device device);
 /* Checks, casts, lays out, allocates out[0..outputs) and runs. All inputs must be on one device. `out` gets fresh
  * references; an entry may be NULL when the op did not make it. attr may be NULL. */
 lc_status lc_run(lc_op op, const lc_attr *attr, lc_tensor *const *in, int n_in, lc_tensor **out);
-/* The same into tensors that exist, whose shape must be the result's; the result is cast to their type. Kernels of STRIDED and
- * BROADCAST ops write any strides; elsewhere a copy is made. Entries of `into` that are NULL are not computed where the kernel allows
- * it. Bumps their storage's version. An output that shares memory with an input is right in the same layout for elementwise ops; else
- * the input is copied first. Interrupted, it leaves a half-written target: who writes what must stay whole holds cancel. */
+/* The same into tensors that exist, whose shape must be the result's; the result is cast to their type. Kernels of
+ * STRIDED and BROADCAST ops write any strides; elsewhere a copy is made. Entries of `into` that are NULL are not
+ * computed where the kernel allows it. Bumps their storage's version. An output that shares memory with an input is
+ * right in the same layout for elementwise ops; else the input is copied first. Interrupted, it leaves a half-written
+ * target: who writes what must stay whole holds cancel. */
 lc_status lc_run_into(lc_op op, const lc_attr *attr, lc_tensor *const *in, int n_in, lc_tensor *const *into);
 
 /* Copies of content: contiguous and of `dtype` (itself, retained, when it is that already). */

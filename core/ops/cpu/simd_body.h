@@ -302,9 +302,7 @@ CHOOSE(8, uint8_t)
 CHOOSE(32, uint32_t)
 CHOOSE(64, uint64_t)
 
-/* -- casts
- * -----------------------------------------------------------------------------------------------------------------------
- */
+/* -- casts ------------------------------------------------------------------------------------- */
 
 #define CAST(from, F, to, T, formula)                                                              \
     static void from##_to_##to(void *out, const void *const *in, int64_t n, const lc_attr *attr) { \
@@ -345,9 +343,7 @@ CAST(f16, uint16_t, f32, float, lc_f16_to_f32(a))
 CAST(f32, float, f16, uint16_t, lc_f32_to_f16(a))
 #endif
 
-/* -- sums
- * -------------------------------------------------------------------------------------------------------------------------
- */
+/* -- sums -------------------------------------------------------------------------------------- */
 
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t lane_mask __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -426,9 +422,7 @@ static inline lanes choose_lanes(lane_mask m, lanes a, lanes b) {
 EXTREME(max, -INFINITY, >)
 EXTREME(min, INFINITY, <)
 
-/* -- rows
- * --------------------------------------------------------------------------------------------------------------------------
- */
+/* -- rows -------------------------------------------------------------------------------------- */
 
 static float exp_sum(float *y, const float *x, float scale, float shift, int64_t n) {
     EACH y[i] = exp_f32(x[i] * scale - shift);
@@ -482,9 +476,7 @@ static void norm_dx(float *dx, const float *x, const float *dy, const float *w, 
         EACH dx[i] = rstd * (dy[i] - mean_g - (x[i] - mean) * rstd * mean_gx);
 }
 
-/* -- the update
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* -- the update -------------------------------------------------------------------------------- */
 
 static void adamw(float *w, const float *g, float *m, float *v, const uint8_t *keep, const lc_adamw *a, int64_t n) {
     float scale = (float)a->grad_scale, shrink = (float)(1 - a->lr * a->weight_decay), eps = (float)a->eps;
@@ -509,9 +501,7 @@ static void adamw(float *w, const float *g, float *m, float *v, const uint8_t *k
     }
 }
 
-/* -- the table
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* -- the table --------------------------------------------------------------------------------- */
 
 #define TYPES_ALL(ENUM, name)                                                                                \
     [LC_OP_##ENUM] = {[LC_BOOL] = map_##name##_u8, [LC_U8] = map_##name##_u8,   [LC_I32] = map_##name##_i32, \
