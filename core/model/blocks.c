@@ -16,8 +16,7 @@ lc_status lc_norm_forward(const lc_norm *n, lc_tensor *x, lc_tensor **y) {
     return LC_OK;
 }
 
-/* -- dropout ----------------------------------------------------------------------------------------------------------
- */
+/* -- dropout ------------------------------------------------------------------------------------ */
 
 /* Each training pass has 2^32 blocks of random numbers in every site's stream: more than the largest tensor takes. */
 #define BLOCKS_PER_PASS 32
@@ -39,8 +38,7 @@ lc_status lc_dropout(const lc_pass *pass, const char *site, double rate, lc_tens
     return lc_apply(LC_OP_DROPOUT, &attr, &x, 1, y);
 }
 
-/* -- attention --------------------------------------------------------------------------------------------------------
- */
+/* -- attention ---------------------------------------------------------------------------------- */
 
 /* q, k and v as (B, T, heads, D): three layers, each reshaped. */
 static lc_status apart(const lc_attention *a, lc_tensor *x, lc_tensor *out[3]) {
@@ -128,8 +126,7 @@ lc_status lc_attention_forward(const lc_attention *a, const lc_pass *pass, int i
     return status;
 }
 
-/* -- MLP --------------------------------------------------------------------------------------------------------------
- */
+/* -- MLP ---------------------------------------------------------------------------------------- */
 
 lc_status lc_mlp_forward(const lc_mlp *m, lc_tensor *x, lc_tensor **y) {
     lc_tensor *inner = NULL, *gate = NULL, *product = NULL;
@@ -149,8 +146,7 @@ done:
     return status;
 }
 
-/* -- the cache --------------------------------------------------------------------------------------------------------
- */
+/* -- the cache ---------------------------------------------------------------------------------- */
 
 lc_status lc_cache_new(lc_model *m, int64_t batch, int64_t capacity, lc_cache **out) {
     lc_cache *c = lc_calloc(1, sizeof *c);

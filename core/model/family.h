@@ -5,11 +5,12 @@
 #include "model/model.h"
 
 struct lc_family {
-    const char *name;        /* config.json's "model_type" */
-    const char *prefix;      /* of all names but the head's: "transformer."; files may have it or not */
-    const char *initializer; /* the configuration's key for the deviation of fresh weights */
-    bool scales_residual;    /* fresh attention.out and mlp.down are divided by sqrt(2 layers) */
-    bool causal;             /* the loss shifts labels, perplexity and generation make sense */
+    const char *name;         /* config.json's "model_type" */
+    const char *prefix;       /* of all names but the head's: "transformer."; files may have it or not */
+    const char *architecture; /* transformers' class with the language-modelling head */
+    const char *initializer;  /* the configuration's key for the deviation of fresh weights */
+    bool scales_residual;     /* fresh attention.out and mlp.down are divided by sqrt(2 layers) */
+    bool causal;              /* the loss shifts labels, perplexity and generation make sense */
     /* Reads m->config, sets m->sizes, makes every part with the functions below; weights are not drawn yet. */
     lc_status (*build)(lc_model *m);
     lc_status (*embed)(lc_model *m, const lc_pass *pass, lc_tensor **x);
@@ -32,8 +33,7 @@ lc_status lc_model_pass(lc_model *m, const lc_pass *pass, lc_tensor **hidden);
 /* The family's block, recomputed in the backward pass: only x is kept until then. */
 lc_status lc_block_recomputed(lc_model *m, const lc_block *block, const lc_pass *pass, lc_tensor *x, lc_tensor **y);
 
-/* -- for build: each adds to the model, which owns what it gives
- * -------------------------------------------------------------- */
+/* -- for build: each adds to the model, which owns what it gives -------------------------------- */
 /* A parameter of the given shape. Names are formatted whole, prefix included. */
 lc_status lc_build_param(lc_model *m, const char *role, int block, int ndim, const int64_t *shape, bool transposed,
                          lc_param **out, const char *name, ...) LC_PRINTF(8, 9);

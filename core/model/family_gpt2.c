@@ -174,6 +174,7 @@ static bool gpt2_is_buffer(const char *name) {
 const lc_family lc_family_gpt2 = {
     .name = "gpt2",
     .prefix = "transformer.",
+    .architecture = "GPT2LMHeadModel",
     .initializer = "initializer_range",
     .scales_residual = true,
     .causal = true,

@@ -8,8 +8,7 @@
 #include "grad/graph.h"
 #include "model/model.h"
 
-/* -- the product ------------------------------------------------------------------------------------------------------
- */
+/* -- the product -------------------------------------------------------------------------------- */
 
 lc_status lc_layer_weight(lc_layer *layer, lc_tensor **w) {
     LC_TRY(lc_param_enforce(layer->weight));
@@ -78,8 +77,7 @@ lc_status lc_layer_forward(lc_layer *layer, lc_tensor *x, lc_activation act, lc_
     return status;
 }
 
-/* -- installing -------------------------------------------------------------------------------------------------------
- */
+/* -- installing --------------------------------------------------------------------------------- */
 
 lc_status lc_layer_install(lc_layer *layer, const lc_method *method, lc_installed **out) {
     bool is_product = method->product != NULL;
@@ -216,8 +214,7 @@ lc_clock lc_installed_clock(const lc_installed *me) {
     return me->layer ? me->layer->model->clock : (lc_clock){0};
 }
 
-/* -- fused layers -----------------------------------------------------------------------------------------------------
- */
+/* -- fused layers ------------------------------------------------------------------------------- */
 
 lc_status lc_layer_part(lc_layer *layer, char part, bool gradient, lc_tensor **out) {
     static const char parts[] = "qkv";
@@ -238,8 +235,7 @@ lc_status lc_layer_part(lc_layer *layer, char part, bool gradient, lc_tensor **o
     return lc_view_slice(whole, 0, start, layer->part_rows[at - parts], 1, out);
 }
 
-/* -- printing ---------------------------------------------------------------------------------------------------------
- */
+/* -- printing ----------------------------------------------------------------------------------- */
 
 lc_status lc_layer_text(lc_layer *layer, char **out) {
     int64_t zeros = 0;

@@ -8,8 +8,7 @@
 #include "grad/graph.h"
 #include "model/family.h"
 
-/* -- life -------------------------------------------------------------------------------------------------------------
- */
+/* -- life --------------------------------------------------------------------------------------- */
 
 lc_status lc_model_build(json_t *config, lc_dtype dtype, lc_model **out) {
     const char *type = NULL;
@@ -105,8 +104,7 @@ lc_status lc_model_clone(lc_model *m, lc_model **out) {
     return LC_OK;
 }
 
-/* -- parts ------------------------------------------------------------------------------------------------------------
- */
+/* -- parts -------------------------------------------------------------------------------------- */
 
 lc_param *lc_model_param(lc_model *m, const char *name) {
     for (int64_t i = 0; i < m->n_params; i++)
@@ -170,8 +168,7 @@ lc_status lc_model_sparsity(lc_model *m, double *out) {
     return LC_OK;
 }
 
-/* -- printing ---------------------------------------------------------------------------------------------------------
- */
+/* -- printing ----------------------------------------------------------------------------------- */
 
 static lc_status count_installed(void *context, lc_installed *installed) {
     lc_strbuf *b = context;

@@ -41,8 +41,7 @@ struct lc_model {
     bool recompute; /* gradient checkpointing: blocks keep their input only, and run again in the backward pass */
 };
 
-/* -- making
- * ------------------------------------------------------------------------------------------------------------------ */
+/* -- making ------------------------------------------------------------------------------------- */
 /* A fresh model, its weights drawn as transformers draws them, one named stream per parameter. `config` is retained and
  * needs "model_type"; keys that it leaves out have transformers' defaults. dtype f32 or f64. */
 lc_status lc_model_new(json_t *config, uint64_t seed, lc_dtype dtype, lc_model **out);
@@ -59,10 +58,9 @@ void lc_model_release(lc_model *m);
  */
 lc_status lc_model_clone(lc_model *m, lc_model **out);
 
-/* -- passes
- * ------------------------------------------------------------------------------------------------------------------ */
-/* Of a batch only ids (B, T) is required. labels NULL = ids, where attention_mask is not 0; attention_mask: bool or
- * integers, 0 = padding. All are (B, T), i64 or i32. Causal families shift labels inside. */
+/* -- passes ------------------------------------------------------------------------------------- */
+/* Of a batch only ids (B, T) is required. labels NULL = ids, padding and what follows it left out; attention_mask: bool
+ * or integers, 0 = padding. All are (B, T), i64 or i32. Causal families shift labels inside. */
 typedef struct lc_loss_options {
     bool train;         /* dropout on */
     double divisor;     /* of the sum over labelled tokens; 0 = their number */
@@ -79,7 +77,7 @@ lc_status lc_model_loss(lc_model *m, const lc_batch *batch, const lc_loss_option
  */
 lc_status lc_model_labels(lc_model *m, const lc_batch *batch, lc_tensor **labels, int64_t *count);
 
-/* -- parts ------------------------------------------------------------------------------------- */
+/* -- parts -------------------------------------------------------------------------------------- */
 lc_param *lc_model_param(lc_model *m,
                          const char *name); /* NULL when there is none; a tied head's name gives the embedding */
 /* Calls fn for every trained tensor, those of installed methods after the model's own; stops at the first failure. */
@@ -94,7 +92,7 @@ lc_status lc_model_clear_grads(lc_model *m);
 /* A page for the prompt: sizes, roles, what is held and installed. Fresh memory (lc_free). */
 lc_status lc_model_text(lc_model *m, char **out);
 
-/* -- snapshots: the weights as they are now, and the trained tensors of installed methods ------ */
+/* -- snapshots: the weights as they are now, and the trained tensors of installed methods ------- */
 typedef struct lc_snapshot lc_snapshot;
 lc_status lc_model_snapshot(lc_model *m, lc_snapshot **out);
 /* Weights back as they were; what the masks held *now* prune stays zero. LC_EINVAL for a snapshot of a model with other
@@ -102,8 +100,7 @@ lc_status lc_model_snapshot(lc_model *m, lc_snapshot **out);
 lc_status lc_model_restore(lc_model *m, const lc_snapshot *s);
 void lc_snapshot_release(lc_snapshot *s);
 
-/* -- generation
- * -------------------------------------------------------------------------------------------------------------- */
+/* -- generation --------------------------------------------------------------------------------- */
 typedef struct lc_generate_options {
     int64_t tokens;     /* most new tokens per prompt */
     double temperature; /* 0 = greedy */
@@ -118,8 +115,7 @@ typedef struct lc_generate_options {
 lc_status lc_model_generate(lc_model *m, lc_tensor *const *prompts, int64_t n, const lc_generate_options *options,
                             lc_tensor **continuations);
 
-/* -- evaluation
- * -------------------------------------------------------------------------------------------------------------- */
+/* -- evaluation --------------------------------------------------------------------------------- */
 typedef enum lc_protocol { LC_PERPLEXITY_WINDOWS, LC_PERPLEXITY_STRIDED } lc_protocol;
 typedef struct lc_perplexity_options {
     lc_protocol protocol;

@@ -4,8 +4,7 @@
 #include "grad/graph.h"
 #include "model/family.h"
 
-/* -- what goes in -----------------------------------------------------------------------------------------------------
- */
+/* -- what goes in ------------------------------------------------------------------------------- */
 
 static lc_status check_integers(const lc_tensor *t, const char *name, const lc_tensor *ids) {
     if (t->dtype != LC_I64 && t->dtype != LC_I32 && !(strcmp(name, "attention_mask") == 0 && t->dtype <= LC_I64))
@@ -53,8 +52,7 @@ done:
     return status;
 }
 
-/* -- passes -----------------------------------------------------------------------------------------------------------
- */
+/* -- passes ------------------------------------------------------------------------------------- */
 
 lc_status lc_model_pass(lc_model *m, const lc_pass *pass, lc_tensor **hidden) {
     LC_TRY(lc_model_enforce(m));
@@ -99,15 +97,18 @@ lc_status lc_model_logits(lc_model *m, const lc_batch *batch, bool train, lc_ten
     return status;
 }
 
-/* -- the loss ---------------------------------------------------------------------------------------------------------
- */
+/* -- the loss ----------------------------------------------------------------------------------- */
 
-/* The label of token (b, t) itself, before any shift. */
-static int64_t label_at(const lc_batch *batch, int64_t index) {
-    if (batch->labels) return lc_get_i64(batch->labels, lc_position(batch->labels, index));
+static int64_t integer_at(const lc_tensor *t, int64_t index) {
+    return lc_get_i64(t, lc_position(t, index));
+}
+
+/* What position `from` is to predict: the label of `index`. Without labels neither of the two may be padding. */
+static int64_t label_at(const lc_batch *batch, int64_t from, int64_t index) {
+    if (batch->labels) return integer_at(batch->labels, index);
     const lc_tensor *mask = batch->attention_mask;
-    if (mask && !lc_get_i64(mask, lc_position(mask, index))) return LC_IGNORE_LABEL;
-    return lc_get_i64(batch->ids, lc_position(batch->ids, index));
+    if (mask && !(integer_at(mask, from) && integer_at(mask, index))) return LC_IGNORE_LABEL;
+    return integer_at(batch->ids, index);
 }
 
 lc_status lc_model_labels(lc_model *m, const lc_batch *batch, lc_tensor **labels, int64_t *count) {
@@ -116,7 +117,7 @@ lc_status lc_model_labels(lc_model *m, const lc_batch *batch, lc_tensor **labels
     lc_tensor *shifted = NULL;
     LC_TRY(lc_tensor_new(LC_I64, 2, batch->ids->shape, LC_CPU, &shifted));
     for (int64_t i = 0; i < B * T; i++) {
-        int64_t label = i % T + shift < T ? label_at(batch, i + shift) : LC_IGNORE_LABEL;
+        int64_t label = i % T + shift < T ? label_at(batch, i, i + shift) : LC_IGNORE_LABEL;
         if (label != LC_IGNORE_LABEL && (label < 0 || label >= m->sizes.vocabulary)) {
             lc_tensor_release(shifted);
             return lc_fail(LC_EINVAL, "label %lld is outside 0..%lld; use %d for what is not to be learned",

@@ -11,8 +11,7 @@
 static const char *const part_name[LC_PARTS] = {"layer", "parameter", "block"};
 static const char *const part_verb[LC_PARTS] = {"linears", "parameters", "blocks"};
 
-/* -- what a model has -------------------------------------------------------------------------------------------------
- */
+/* -- what a model has --------------------------------------------------------------------------- */
 
 static int64_t part_count(const lc_model *m, lc_part part) {
     int64_t count[] = {m->n_linears, m->n_params, m->n_blocks};
@@ -57,8 +56,7 @@ static bool is_common(lc_part part, const void *item) {
     return part != LC_PART_LINEAR || ((const lc_layer *)item)->block >= 0;
 }
 
-/* -- making -----------------------------------------------------------------------------------------------------------
- */
+/* -- making ------------------------------------------------------------------------------------- */
 
 static lc_status selection_new(lc_model *m, lc_part part, int64_t n, lc_selection **out) {
     lc_selection *s = lc_calloc(1, sizeof *s);
@@ -158,8 +156,7 @@ lc_status lc_select(lc_model *m, lc_part part, const char *pattern, lc_selection
     return LC_OK;
 }
 
-/* -- sets -------------------------------------------------------------------------------------------------------------
- */
+/* -- sets --------------------------------------------------------------------------------------- */
 
 typedef struct list {
     void *const *items;
@@ -239,8 +236,7 @@ void lc_selection_release(lc_selection *s) {
     lc_free(s);
 }
 
-/* -- asking -----------------------------------------------------------------------------------------------------------
- */
+/* -- asking ------------------------------------------------------------------------------------- */
 
 const char *lc_selection_name(const lc_selection *s, int64_t i) {
     return item_name(s->part, s->items[i]);
