@@ -220,8 +220,7 @@ static lc_status add_shard(lc_safetensors *s, const char *path) {
     return LC_OK;
 }
 
-/* -- sets -----------------------------------------------------------------------------------------------------------
- */
+/* -- sets -------------------------------------------------------------------------------------- */
 
 static int by_name(const void *a, const void *b) {
     return strcmp((*(const lc_stored *const *)a)->name, (*(const lc_stored *const *)b)->name);
@@ -379,8 +378,7 @@ bool lc_safetensors_metadata_at(const lc_safetensors *s, int64_t index, const ch
     return true;
 }
 
-/* -- data -----------------------------------------------------------------------------------------------------------
- */
+/* -- data -------------------------------------------------------------------------------------- */
 
 static lc_status fail_missing(const lc_safetensors *s, const char *name) {
     if (!s->count) return lc_fail(LC_ENOTFOUND, "%s: no tensor %s: the file has none", s->path, name);

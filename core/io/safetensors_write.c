@@ -111,8 +111,7 @@ static lc_status write_header(lc_writer *w, const lc_named *sorted, int64_t coun
     return status;
 }
 
-/* -- data -----------------------------------------------------------------------------------------------------------
- */
+/* -- data -------------------------------------------------------------------------------------- */
 
 static lc_status write_bytes(lc_writer *w, const char *data, size_t length) {
     for (size_t done = 0; done < length; done += (size_t)CHUNK_BYTES) {

@@ -11,8 +11,7 @@
 #define CACHE_SLOTS 65536
 #define NO_RANK INT32_MAX
 
-/* -- the pair table ---------------------------------------------------------------------------------------------------
- */
+/* -- the pair table ---------------------------------------------------------------------------- */
 
 static inline uint64_t mix(uint64_t x) {
     x *= 0x9E3779B97F4A7C15u;
@@ -70,8 +69,7 @@ lc_status lc_bpe_add_merge(lc_tokenizer *t, int32_t left, int32_t right) {
     return LC_OK;
 }
 
-/* -- short pieces -----------------------------------------------------------------------------------------------------
- */
+/* -- short pieces ------------------------------------------------------------------------------ */
 
 /* Merges ids[0..n) in place; returns how many are left. */
 static int merge_short(const lc_tokenizer *t, int32_t *ids, int n) {
@@ -102,8 +100,7 @@ static int merge_short(const lc_tokenizer *t, int32_t *ids, int n) {
     return n;
 }
 
-/* -- long pieces ------------------------------------------------------------------------------------------------------
- */
+/* -- long pieces ------------------------------------------------------------------------------- */
 
 typedef struct symbol {
     int32_t id;         /* -1 when merged into the symbol before it */
@@ -189,8 +186,7 @@ static lc_status long_piece(lc_tokenizer *t, const uint8_t *piece, size_t length
     return status;
 }
 
-/* -- pieces
- * ------------------------------------------------------------------------------------------------------------- */
+/* -- pieces ------------------------------------------------------------------------------------ */
 
 static inline lc_cached cache_key(const uint8_t *piece, size_t length) {
     lc_cached key = {0};

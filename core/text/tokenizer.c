@@ -14,8 +14,7 @@
 
 #define PIECES_PER_POLL 65536
 
-/* -- ids
- * ---------------------------------------------------------------------------------------------------------------- */
+/* -- ids --------------------------------------------------------------------------------------- */
 
 lc_status lc_ids_reserve(lc_ids *ids, int64_t more) {
     if (ids->count + more <= ids->capacity) return LC_OK;
@@ -38,8 +37,7 @@ static lc_status push_id(lc_ids *ids, int64_t id) {
     return LC_OK;
 }
 
-/* -- making one
- * ----------------------------------------------------------------------------------------------------------- */
+/* -- making one -------------------------------------------------------------------------------- */
 
 lc_status lc_tokenizer_new(lc_tokenizer **out) {
     lc_tokenizer *t = lc_calloc(1, sizeof *t);
@@ -139,8 +137,7 @@ lc_status lc_tokenizer_finish(lc_tokenizer *t) {
     return take_hash(t);
 }
 
-/* -- encoding
- * ------------------------------------------------------------------------------------------------------------- */
+/* -- encoding ---------------------------------------------------------------------------------- */
 
 static lc_status encode_pieces(lc_tokenizer *t, const uint8_t *p, size_t length, lc_ids *out) {
     const uint8_t *end = p + length;
@@ -247,8 +244,7 @@ lc_status lc_tokenizer_encode(lc_tokenizer *t, const char *text, size_t length, 
     return status;
 }
 
-/* -- decoding
- * ------------------------------------------------------------------------------------------------------------- */
+/* -- decoding ---------------------------------------------------------------------------------- */
 
 lc_status lc_tokenizer_decode(const lc_tokenizer *t, const int64_t *ids, int64_t count, bool skip_special, char **out,
                               size_t *length) {
@@ -274,8 +270,7 @@ lc_status lc_tokenizer_decode(const lc_tokenizer *t, const int64_t *ids, int64_t
     return LC_OK;
 }
 
-/* -- questions
- * ------------------------------------------------------------------------------------------------------------ */
+/* -- questions --------------------------------------------------------------------------------- */
 
 int64_t lc_tokenizer_size(const lc_tokenizer *t) {
     return t->vocabulary.size;

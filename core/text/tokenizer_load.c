@@ -11,8 +11,7 @@
 
 #define END_OF_TEXT "<|endoftext|>"
 
-/* -- vocabulary and merges --------------------------------------------------------------------------------------------
- */
+/* -- vocabulary and merges --------------------------------------------------------------------- */
 
 /* A token of the model, written in the alphabet; one with other characters is taken as it is, and no merge makes it. */
 static lc_status add_listed(lc_tokenizer *t, const char *written, int64_t id) {
@@ -118,8 +117,7 @@ static lc_status read_merge_lines(lc_tokenizer *t, const char *text, size_t leng
     return status;
 }
 
-/* -- added and special tokens
- * --------------------------------------------------------------------------------------------- */
+/* -- added and special tokens ------------------------------------------------------------------ */
 
 /* An added token as tokenizer.json and added_tokens_decoder describe it. */
 static lc_status add_described(lc_tokenizer *t, const json_t *token, int64_t id) {
@@ -203,8 +201,7 @@ static lc_status read_added_map(lc_tokenizer *t, const json_t *map) {
     return LC_OK;
 }
 
-/* -- the files
- * ---------------------------------------------------------------------------------------------------------- */
+/* -- the files --------------------------------------------------------------------------------- */
 
 /* The JSON file `name` of the directory; NULL when there is none. */
 static lc_status read_optional(const char *directory, const char *name, json_t **out) {
@@ -289,8 +286,7 @@ static lc_status load_vocabulary_and_merges(lc_tokenizer *t, const char *directo
     return read_part(t, directory, "tokenizer_config.json", read_config);
 }
 
-/* -- tokenizer.json
- * ------------------------------------------------------------------------------------------------------- */
+/* -- tokenizer.json ---------------------------------------------------------------------------- */
 
 static lc_status refuse(const char *part, const json_t *object) {
     const char *type = json_string_value(json_object_get(object, "type"));
@@ -364,8 +360,7 @@ static lc_status read_tokenizer_json(lc_tokenizer *t, const json_t *file) {
     return read_post_processor(t, json_object_get(file, "post_processor"));
 }
 
-/* -- entry
- * -------------------------------------------------------------------------------------------------------------- */
+/* -- entry ------------------------------------------------------------------------------------- */
 
 static lc_status load_tokenizer_json(lc_tokenizer *t, const char *path) {
     json_t *file;

@@ -78,8 +78,7 @@ lc_status lc_vocabulary_add(lc_vocabulary *v, int64_t id, const char *text, size
     return LC_OK;
 }
 
-/* -- the alphabet ---------------------------------------------------------------------------------------------------
- */
+/* -- the alphabet ------------------------------------------------------------------------------ */
 
 /* The bytes that stand for themselves: ! to ~ and the printable half of Latin-1, without the soft hyphen. */
 static bool prints(uint32_t byte) {
