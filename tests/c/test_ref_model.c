@@ -1,6 +1,7 @@
 /* test_ref_model.c: the reference kernels of products, rows, attention, losses and updates: small values by hand,
  * backward kernels against central differences of their forward kernels, fused forms against their parts. */
 #include "base/memory.h"
+#include "base/pool.h"
 #include "ops/backend.h"
 #include "tensors.h"
 
@@ -311,6 +312,58 @@ static void test_updates(void) {
     drop_all();
 }
 
+/* Kernels with memory of their own give it back when an allocation fails or the user interrupts. */
+static void test_no_memory(void) {
+    lc_tensor *x = noise(F64, SHAPE(3, 3), 1), *w = noise(F64, SHAPE(3), 2), *rows = noise(F64, SHAPE(3), 3);
+    lc_tensor *ids = tensor(I64, SHAPE(3), VALUES(0, 1, 2)), *q = noise(F64, SHAPE(1, 3, 2, 2), 4);
+    lc_tensor *lse = noise(F64, SHAPE(1, 2, 3), 5), *eye = tensor(F64, SHAPE(2, 2), VALUES(1, 0, 0, 1));
+    lc_tensor *pick = tensor(I64, SHAPE(3, 3), VALUES(0, 1, 2, 0, 1, 2, 0, 1, 2));
+    const struct {
+        lc_op op;
+        lc_tensor *in[7];
+        int n_in;
+    } calls[] = {
+        {LC_OP_SORT, {x}, 1},
+        {LC_OP_SUM_TO, {x}, 1},
+        {LC_OP_SCATTER, {x, pick, x}, 3},
+        {LC_OP_INDEX_ADD, {x, ids, x}, 3},
+        {LC_OP_EMBEDDING_BACKWARD, {ids, x}, 2},
+        {LC_OP_CHOLESKY, {eye}, 1},
+        {LC_OP_SOLVE_TRIANGULAR, {eye, eye}, 2},
+        {LC_OP_LAYER_NORM_BACKWARD, {x, w, rows, rows, x}, 5},
+        {LC_OP_ATTENTION, {q, q, q, NULL}, 4},
+        {LC_OP_ATTENTION_BACKWARD, {q, q, q, NULL, q, lse, q}, 7},
+        {LC_OP_CROSS_ENTROPY, {x, ids}, 2},
+        {LC_OP_LINEAR_CROSS_ENTROPY, {x, x, ids}, 3},
+    };
+    lc_attr attr = {.n = 3, .a = 1, .train = true};
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        size_t live = lc_memory_get().live;
+        uint64_t before = lc_memory_count();
+        run(calls[i].op, &attr, calls[i].in, calls[i].n_in);
+        uint64_t allocations = lc_memory_count() - before;
+        CHECK(allocations > 0);
+        for (uint64_t n = 1; n <= allocations; n++) {
+            lc_tensor *out[LC_MAX_OUT] = {NULL};
+            size_t now = lc_memory_get().live;
+            lc_memory_fail_at(n);
+            CHECK(lc_run(calls[i].op, &attr, calls[i].in, calls[i].n_in, out) == LC_ENOMEM);
+            CHECK(!out[0] && lc_memory_get().live == now);
+        }
+        lc_memory_fail_at(0);
+        CHECK(lc_memory_get().live > live);
+    }
+    size_t now = lc_memory_get().live;
+    lc_cancel();
+    for (int i = 9; i < 12; i++) {
+        lc_tensor *out[LC_MAX_OUT] = {NULL};
+        CHECK(lc_run(calls[i].op, &attr, calls[i].in, calls[i].n_in, out) == LC_ECANCEL);
+        CHECK(!out[0] && lc_memory_get().live == now);
+    }
+    lc_cancel_clear();
+    drop_all();
+}
+
 int main(void) {
     size_t live = lc_memory_get().live;
     lc_backend_force_ref(true);
@@ -325,6 +378,7 @@ int main(void) {
     test_attention_gradients();
     test_cross_entropy();
     test_updates();
+    test_no_memory();
     CHECK(lc_memory_get().live == live);
     return check_done();
 }

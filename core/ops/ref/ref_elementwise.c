@@ -214,16 +214,14 @@ static double normal_density(double x) {
     return exp(-0.5 * x * x) * M_2_SQRTPI * M_SQRT1_2 * 0.5;
 }
 
-/* The two factors of x that GELU_TANH and its derivative are made of: u and du/dx in 0.5 x (1 + tanh u). */
-static double gelu_tanh_inner(double x) {
-    return M_2_SQRTPI * M_SQRT1_2 * (x + 0.044715 * x * x * x);
-}
-static double gelu_tanh_slope(double x) {
-    return M_2_SQRTPI * M_SQRT1_2 * (1 + 3 * 0.044715 * x * x);
+/* GELU_TANH is x (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3); (1 + tanh u) / 2 = sigmoid(2 u) keeps the
+ * digits of the lower tail. */
+static double gelu_tanh_share(double x) {
+    return sigmoid(2 * M_2_SQRTPI * M_SQRT1_2 * (x + 0.044715 * x * x * x));
 }
 static double gelu_tanh_derivative(double x) {
-    double t = tanh(gelu_tanh_inner(x));
-    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * gelu_tanh_slope(x);
+    double s = gelu_tanh_share(x), slope = 2 * M_2_SQRTPI * M_SQRT1_2 * (1 + 3 * 0.044715 * x * x);
+    return s + x * s * (1 - s) * slope;
 }
 
 double ref_activate(lc_activation act, double x) {
@@ -235,7 +233,7 @@ double ref_activate(lc_activation act, double x) {
     case LC_ACT_GELU:
         return x * normal_below(x);
     case LC_ACT_GELU_TANH:
-        return 0.5 * x * (1 + tanh(gelu_tanh_inner(x)));
+        return x * gelu_tanh_share(x);
     case LC_ACT_SILU:
         return x * sigmoid(x);
     }
