@@ -216,12 +216,40 @@ static void check_linear(lc_dtype dtype) {
     release_all((lc_tensor *[]){x, w, b}, 3);
 }
 
+static void check_rows(lc_dtype dtype, int64_t rows, int64_t C) {
+    double tolerance = dtype == LC_F32 ? 3e-6 : 1e-12;
+    lc_tensor *x = RANDOM(dtype, 2, "x", rows, C), *dy = RANDOM(dtype, 1, "dy", rows, C), *y = NULL, *out[3] = {NULL};
+    lc_tensor *w = RANDOM(dtype, 1, "w", C), *b = RANDOM(dtype, 1, "b", C);
+    lc_attr eps = {.a = 1e-5}, drop = {.a = 0.3, .key = 0x123456789abcdef, .counter = 5000000000};
+    compare(LC_OP_SOFTMAX, NULL, &x, 1, tolerance);
+    compare(LC_OP_LOG_SOFTMAX, NULL, &x, 1, tolerance);
+    CHECK_OK(lc_run(LC_OP_SOFTMAX, NULL, &x, 1, &y));
+    compare(LC_OP_SOFTMAX_BACKWARD, NULL, (lc_tensor *[]){y, dy}, 2, tolerance);
+    compare(LC_OP_LOG_SOFTMAX_BACKWARD, NULL, (lc_tensor *[]){y, dy}, 2, tolerance);
+    for (int i = 0; i < 4; i++) {
+        lc_tensor *wi = i & 1 ? w : NULL, *bi = i & 2 ? b : NULL;
+        compare(LC_OP_LAYER_NORM, &eps, (lc_tensor *[]){x, wi, bi}, 3, tolerance);
+        if (i < 2) compare(LC_OP_RMS_NORM, &eps, (lc_tensor *[]){x, wi}, 2, tolerance);
+        CHECK_OK(lc_run(LC_OP_LAYER_NORM, &eps, (lc_tensor *[]){x, wi, bi}, 3, out));
+        compare(LC_OP_LAYER_NORM_BACKWARD, NULL, (lc_tensor *[]){x, wi, out[1], out[2], dy}, 5, tolerance * 3);
+        release_all(out, 3);
+        CHECK_OK(lc_run(LC_OP_RMS_NORM, &eps, (lc_tensor *[]){x, wi}, 2, out));
+        compare(LC_OP_RMS_NORM_BACKWARD, NULL, (lc_tensor *[]){x, wi, out[1], dy}, 4, tolerance * 3);
+        release_all(out, 2);
+    }
+    compare(LC_OP_DROPOUT, &drop, &x, 1, tolerance);
+    release_all((lc_tensor *[]){x, dy, y, w, b}, 5);
+}
+
 int main(void) {
     check_elementwise();
     check_precision();
     for (int d = LC_F32; d <= LC_F64; d++) {
         check_matmul(d);
         check_linear(d);
+        check_rows(d, 3, 5);
+        check_rows(d, 70, 203);
     }
+    check_rows(LC_F32, 3, 20000);
     return check_done();
 }

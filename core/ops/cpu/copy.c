@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-/* -- transposing copies
- * ------------------------------------------------------------------------------------------------------ */
+/* -- transposing copies ------------------------------------------------------------------------ */
 
 #define TILE 32 /* rows and columns: both sides of a tile stay in the first cache */
 
@@ -54,8 +53,7 @@ static bool as_transposition(const lc_iter *it, lc_tensor *x, lc_tensor *y, tran
            it->inner_stride[1] == 1;
 }
 
-/* -- copies and casts
- * ---------------------------------------------------------------------------------------------------------- */
+/* -- copies and casts -------------------------------------------------------------------------- */
 
 static void copy_8(void *y, const void *const *x, int64_t n, const lc_attr *attr) {
     (void)attr;

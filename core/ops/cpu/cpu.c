@@ -25,6 +25,12 @@ static const lc_backend cpu = {
             [LC_OP_WHERE] = cpu_where,
             [LC_OP_MATMUL] = cpu_matmul,
             [LC_OP_LINEAR] = cpu_linear,
+            [LC_OP_SOFTMAX... LC_OP_LOG_SOFTMAX_BACKWARD] = cpu_softmax,
+            [LC_OP_LAYER_NORM] = cpu_layer_norm,
+            [LC_OP_LAYER_NORM_BACKWARD] = cpu_layer_norm_backward,
+            [LC_OP_RMS_NORM] = cpu_rms_norm,
+            [LC_OP_RMS_NORM_BACKWARD] = cpu_rms_norm_backward,
+            [LC_OP_DROPOUT] = cpu_dropout,
         },
 };
 

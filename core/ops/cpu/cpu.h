@@ -36,6 +36,14 @@ lc_status cpu_by_contiguous_outputs(const lc_call *call, lc_kernel kernel);
 /* matmul.c */
 lc_status cpu_matmul(const lc_call *call);
 lc_status cpu_linear(const lc_call *call);
+/* rows.c */
+lc_status cpu_softmax(const lc_call *call); /* and log_softmax, and their backward rows */
+lc_status cpu_layer_norm(const lc_call *call);
+lc_status cpu_rms_norm(const lc_call *call);
+lc_status cpu_layer_norm_backward(const lc_call *call);
+lc_status cpu_rms_norm_backward(const lc_call *call);
+lc_status cpu_dropout(const lc_call *call);
+lc_dropout cpu_dropout_of(double rate, uint64_t key, uint64_t counter);
 /* copy.c */
 lc_status cpu_copy(const lc_call *call);
 lc_status cpu_fill(const lc_call *call);

@@ -54,9 +54,7 @@ done:
     return status;
 }
 
-/* -- matmul
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* -- matmul ------------------------------------------------------------------------------------ */
 
 /* Offsets of t's matrices for every batch of `out`, to whose leading dimensions t's broadcast. */
 static void batch_offsets(const lc_tensor *t, const lc_tensor *out, int64_t batches, int64_t *offsets) {
@@ -135,9 +133,7 @@ done:
     return status;
 }
 
-/* -- linear
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* -- linear ------------------------------------------------------------------------------------ */
 
 typedef struct linear_job {
     size_t size;

@@ -18,6 +18,13 @@ typedef struct lc_adamw {
     double correction1, correction2; /* 1 - beta^t */
 } lc_adamw;
 
+/* Where elements are dropped: see DROPOUT in ops.def. */
+typedef struct lc_dropout {
+    uint64_t key, counter;
+    uint64_t threshold; /* smaller random numbers drop */
+    float scale;        /* of the rest */
+} lc_dropout;
+
 typedef struct lc_simd {
     const char *name;
     lc_block map[LC_OPS][LC_DTYPES];     /* by op and dtype of the inputs (of the last one, for WHERE); NULL: none */
@@ -40,6 +47,8 @@ typedef struct lc_simd {
                       float *sum_g, float *sum_gx, int64_t n);
     void (*norm_dx)(float *dx, const float *x, const float *dy, const float *w, float mean, float rstd, float mean_g,
                     float mean_gx, int64_t n);
+    /* factor[i] = 0 or the scale, for elements first .. first + n. */
+    void (*dropout)(float *factor, const lc_dropout *d, int64_t first, int64_t n);
     void (*adamw)(float *w, const float *g, float *m, float *v, const uint8_t *keep, const lc_adamw *a, int64_t n);
 } lc_simd;
 

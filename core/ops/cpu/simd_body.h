@@ -11,8 +11,7 @@
 /* y may be x: iterations are independent all the same. */
 #define EACH _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++)
 
-/* -- elementary functions in f32
- * --------------------------------------------------------------------------------------------- */
+/* -- elementary functions in f32 --------------------------------------------------------------- */
 
 static inline uint32_t bits_of(float x) {
     uint32_t u;
@@ -141,8 +140,7 @@ static inline float silu_slope_f32(float x) {
     return s * (1.0f + x * (1.0f - s));
 }
 
-/* -- and in f64
- * --------------------------------------------------------------------------------------------------------------- */
+/* -- and in f64 -------------------------------------------------------------------------------- */
 
 static inline double sigmoid_f64(double x) {
     return x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x));
@@ -165,8 +163,7 @@ static inline double silu_slope_f64(double x) {
     return s * (1 + x * (1 - s));
 }
 
-/* -- element by element
- * --------------------------------------------------------------------------------------------------------- */
+/* -- element by element ------------------------------------------------------------------------ */
 
 #define UNARY(op, type, T, Y, formula)                                                                \
     static void map_##op##_##type(void *out, const void *const *in, int64_t n, const lc_attr *attr) { \
@@ -476,6 +473,40 @@ static void norm_dx(float *dx, const float *x, const float *dy, const float *w, 
         EACH dx[i] = rstd * (dy[i] - mean_g - (x[i] - mean) * rstd * mean_gx);
 }
 
+/* The blocks of Philox 4x32-10 (see base/random.h), 16 at a time. */
+enum { PHILOX_BLOCKS = 16 };
+static void philox_blocks(uint64_t key, uint64_t counter, uint32_t out[4][PHILOX_BLOCKS]) {
+    for (int i = 0; i < PHILOX_BLOCKS; i++) {
+        uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
+        uint32_t x0 = (uint32_t)(counter + (uint64_t)i), x1 = (uint32_t)((counter + (uint64_t)i) >> 32), x2 = 0, x3 = 0;
+#pragma GCC unroll 10
+        for (int round = 0; round < 10; round++) {
+            uint64_t p0 = (uint64_t)0xD2511F53u * x0, p1 = (uint64_t)0xCD9E8D57u * x2;
+            x0 = (uint32_t)(p1 >> 32) ^ x1 ^ k0;
+            x2 = (uint32_t)(p0 >> 32) ^ x3 ^ k1;
+            x1 = (uint32_t)p1;
+            x3 = (uint32_t)p0;
+            k0 += 0x9E3779B9u;
+            k1 += 0xBB67AE85u;
+        }
+        out[0][i] = x0;
+        out[1][i] = x1;
+        out[2][i] = x2;
+        out[3][i] = x3;
+    }
+}
+
+static void dropout(float *factor, const lc_dropout *d, int64_t first, int64_t n) {
+    uint32_t random[4][PHILOX_BLOCKS];
+    int64_t i = 0;
+    while (i < n) {
+        int64_t block = (first + i) / 4, at = (first + i) % 4; /* only the first block may be entered in its middle */
+        philox_blocks(d->key, d->counter + (uint64_t)block, random);
+        for (; at < 4 * PHILOX_BLOCKS && i < n; at++, i++)
+            factor[i] = random[at % 4][at / 4] < d->threshold ? 0 : d->scale;
+    }
+}
+
 /* -- the update -------------------------------------------------------------------------------- */
 
 static void adamw(float *w, const float *g, float *m, float *v, const uint8_t *keep, const lc_adamw *a, int64_t n) {
@@ -599,5 +630,6 @@ const lc_simd SIMD = {
     .normalise = normalise,
     .norm_sums = norm_sums,
     .norm_dx = norm_dx,
+    .dropout = dropout,
     .adamw = adamw,
 };
