@@ -185,9 +185,9 @@ static lc_status run_kernel(plan *p) {
 
 /* -- running ----------------------------------------------------------------------------------- */
 
-/* Ops without outputs write into their inputs: all but the second, which is the gradient. */
+/* Ops without outputs write into their inputs: all but the second, the gradient, and the last, what is kept. */
 static void touch_updated(const lc_call *c) {
-    for (int i = 0; i < c->n_in; i++)
+    for (int i = 0; i < c->n_in - 1; i++)
         if (i != 1 && c->in[i]) lc_touch(c->in[i]);
 }
 
