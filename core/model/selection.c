@@ -145,7 +145,7 @@ lc_status lc_select_all(lc_model *m, lc_part part, lc_selection **out) {
     return choose(m, part, is_wished, &(wish){m, part, NULL}, out);
 }
 
-lc_status lc_select(lc_model *m, lc_part part, const char *pattern, lc_selection **out) {
+lc_status lc_select_matching(lc_model *m, lc_part part, const char *pattern, lc_selection **out) {
     lc_selection *s = NULL;
     LC_TRY(choose(m, part, is_wished, &(wish){m, part, pattern}, &s));
     if (!s->n) {

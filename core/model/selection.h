@@ -29,7 +29,7 @@ lc_status lc_select_all(lc_model *m, lc_part part, lc_selection **out);
 /* Those that match `pattern`: a role or the beginning of one up to a dot ("attention", "mlp.up", "head"; for parameters
  * the role of the layer they belong to), a name, or a glob on names (* and ?). LC_ENOTFOUND when nothing matches: the
  * message lists what exists. */
-lc_status lc_select(lc_model *m, lc_part part, const char *pattern, lc_selection **out);
+lc_status lc_select_matching(lc_model *m, lc_part part, const char *pattern, lc_selection **out);
 /* n borrowed items, in the model's order and without doubles; n = 0 is LC_ENOTFOUND. */
 lc_status lc_select_items(lc_model *m, lc_part part, void *const *items, int64_t n, lc_selection **out);
 /* In the model's order. LC_EINVAL when they are of two models or two kinds; an empty difference is LC_ENOTFOUND. */

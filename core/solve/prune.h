@@ -31,7 +31,7 @@ typedef struct lc_scores {
 } lc_scores;
 
 /* Asked for each selected layer in turn; out->values is a fresh reference. */
-typedef lc_status (*lc_score)(void *context, lc_linear *layer, lc_scores *out);
+typedef lc_status (*lc_score)(void *context, lc_layer *layer, lc_scores *out);
 
 /* Prunes the selected layers by score. `name` ("prune.magnitude") begins the messages. LC_EINVAL for options that make
  * no sense, and for scores that are NaN, with the layer and the place. Weights are written only when every score and
