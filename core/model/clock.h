@@ -11,4 +11,10 @@ typedef struct lc_clock {
     bool training;   /* the forward pass that runs now, or ran last, is a training one (dropout on) */
 } lc_clock;
 
+/* The clock of the model whose forward pass runs now, or ran last: what a function that knows no model reads, such as
+ * lc.func's. Zeros before any pass. */
+lc_clock lc_clock_now(void);
+/* Called by a model when a pass begins. */
+void lc_clock_show(const lc_clock *clock);
+
 #endif

@@ -216,23 +216,15 @@ lc_clock lc_installed_clock(const lc_installed *me) {
 
 /* -- fused layers ------------------------------------------------------------------------------- */
 
-lc_status lc_layer_part(lc_layer *layer, char part, bool gradient, lc_tensor **out) {
+lc_status lc_layer_part(lc_layer *layer, char part, lc_tensor **out) {
     static const char parts[] = "qkv";
-    const char *at = strchr(parts, part);
-    if (!at || !part || layer->n_parts != 3)
+    const char *at = part ? strchr(parts, part) : NULL;
+    if (!at || layer->n_parts != 3)
         return lc_fail(LC_ENOTFOUND, "%s (%s) is one layer: only a fused attention.qkv has .q, .k and .v", layer->name,
                        layer->role);
     int64_t start = 0;
     for (int i = 0; i < at - parts; i++) start += layer->part_rows[i];
-    lc_tensor *whole = layer->weight->leaf;
-    if (gradient) {
-        whole = whole->grad;
-        if (!whole) {
-            *out = NULL;
-            return LC_OK;
-        }
-    }
-    return lc_view_slice(whole, 0, start, layer->part_rows[at - parts], 1, out);
+    return lc_slice(layer->weight->leaf, 0, start, layer->part_rows[at - parts], 1, out);
 }
 
 /* -- printing ----------------------------------------------------------------------------------- */

@@ -86,9 +86,9 @@ void lc_installed_release(lc_installed *me);
 /* The clock of the model that the layer belongs to; zeros once removed. */
 lc_clock lc_installed_clock(const lc_installed *me);
 
-/* Rows [start, start + length) of the weight: the q, k or v of a fused layer (`part` 'q', 'k' or 'v'). A view of the
- * leaf (or, with gradient, of its .grad). LC_ENOTFOUND for a layer that is not fused. */
-lc_status lc_layer_part(lc_layer *layer, char part, bool gradient, lc_tensor **out);
+/* The q, k or v of a fused layer (`part` 'q', 'k' or 'v'): rows of the weight, as a recorded view that can be written.
+ * LC_ENOTFOUND for a layer that is not fused. */
+lc_status lc_layer_part(lc_layer *layer, char part, lc_tensor **out);
 
 /* "mlp.up 3072 x 768, 50.0% zero, held, transforms: pdp, product: reuse" into fresh memory (lc_free). */
 lc_status lc_layer_text(lc_layer *layer, char **out);

@@ -78,6 +78,7 @@ lc_status lc_model_hidden(lc_model *m, const lc_batch *batch, bool train, lc_ten
     pass.dropout_seed = m->dropout_seed;
     pass.dropout_pass = m->dropout_pass;
     m->clock.training = train;
+    lc_clock_show(&m->clock);
     lc_status status;
     LC_GOTO(done, count_up(batch->ids->shape[1], &pass.positions));
     LC_GOTO(done, keep_of(batch->attention_mask, &pass.keep));

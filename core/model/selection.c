@@ -220,6 +220,22 @@ lc_status lc_selection_difference(const lc_selection *a, const lc_selection *b, 
     return refuse_empty(s, "the difference leaves nothing", out);
 }
 
+static bool belongs_to(const void *context, const void *item) {
+    const lc_selection *s = context;
+    const lc_param *p = item;
+    for (int64_t i = 0; i < s->n; i++) {
+        if (s->items[i] == item) return true;
+        if (s->part == LC_PART_LINEAR && (lc_selected_layer(s, i)->weight == p || lc_selected_layer(s, i)->bias == p))
+            return true;
+        if (s->part == LC_PART_BLOCK && lc_selected_block(s, i)->index == p->block) return true;
+    }
+    return false;
+}
+
+lc_status lc_selection_params(const lc_selection *s, lc_selection **out) {
+    return choose(s->model, LC_PART_PARAMETER, belongs_to, s, out);
+}
+
 bool lc_selection_has(const lc_selection *s, const void *item) {
     return is_listed(&(list){s->items, s->n}, item);
 }

@@ -35,6 +35,9 @@ lc_status lc_select_items(lc_model *m, lc_part part, void *const *items, int64_t
 /* In the model's order. LC_EINVAL when they are of two models or two kinds; an empty difference is LC_ENOTFOUND. */
 lc_status lc_selection_union(const lc_selection *a, const lc_selection *b, lc_selection **out);
 lc_status lc_selection_difference(const lc_selection *a, const lc_selection *b, lc_selection **out);
+/* The parameters of what is selected: of a layer its weight and bias, of a block all inside it; parameters are
+ * themselves. */
+lc_status lc_selection_params(const lc_selection *s, lc_selection **out);
 bool lc_selection_has(const lc_selection *s, const void *item);
 lc_selection *lc_selection_retain(lc_selection *s);
 void lc_selection_release(lc_selection *s);
