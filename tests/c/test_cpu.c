@@ -241,6 +241,27 @@ static void check_rows(lc_dtype dtype, int64_t rows, int64_t C) {
     release_all((lc_tensor *[]){x, dy, y, w, b}, 5);
 }
 
+/* q, k, v inside one (B, T, (H + 2 G) D) buffer. */
+static void check_attention(int64_t B, int64_t T, int64_t S, int64_t H, int64_t G, int64_t D, bool causal, bool padded,
+                            double rate) {
+    lc_tensor *buffer = RANDOM(LC_F32, 1, "qkv", B, lc_max(T, S), (H + 2 * G) * D), *in[7] = {NULL}, *out[3] = {NULL};
+    int64_t row = (H + 2 * G) * D, strides[] = {lc_max(T, S) * row, row, D, 1};
+    CHECK_OK(lc_view_strided(buffer, 4, (int64_t[]){B, T, H, D}, strides, 0, &in[0]));
+    CHECK_OK(lc_view_strided(buffer, 4, (int64_t[]){B, S, G, D}, strides, H * D, &in[1]));
+    CHECK_OK(lc_view_strided(buffer, 4, (int64_t[]){B, S, G, D}, strides, (H + G) * D, &in[2]));
+    if (padded) {
+        in[3] = RANDOM(LC_BOOL, 1, "keep", B, S);
+        for (int64_t s = 0; s < S; s++) lc_set_f64(in[3], s, s < 2); /* the first text: hardly anything */
+    }
+    lc_attr attr = {.a = 1 / sqrt((double)D), .causal = causal, .b = rate, .key = 77, .counter = 12};
+    compare(LC_OP_ATTENTION, &attr, in, 4, 3e-6);
+    CHECK_OK(lc_run(LC_OP_ATTENTION, &attr, in, 4, out));
+    in[4] = out[0], in[5] = out[1], in[6] = RANDOM(LC_F32, 1, "dy", B, T, H, D);
+    compare(LC_OP_ATTENTION_BACKWARD, &attr, in, 7, 5e-6);
+    release_all(in, 7);
+    lc_tensor_release(buffer);
+}
+
 int main(void) {
     check_elementwise();
     check_precision();
@@ -251,5 +272,11 @@ int main(void) {
         check_rows(d, 70, 203);
     }
     check_rows(LC_F32, 3, 20000);
+    check_attention(2, 130, 130, 4, 4, 16, true, false, 0);
+    check_attention(2, 33, 33, 4, 2, 7, false, true, 0);
+    check_attention(1, 70, 330, 2, 1, 8, true, true, 0.2);
+    check_attention(2, 1, 300, 3, 3, 16, true, false, 0);
+    check_attention(1, 3, 5, 2, 2, 4, true, true, 0);
+    check_attention(1, 5, 3, 2, 2, 4, true, false, 0.5);
     return check_done();
 }

@@ -31,6 +31,8 @@ static const lc_backend cpu = {
             [LC_OP_RMS_NORM] = cpu_rms_norm,
             [LC_OP_RMS_NORM_BACKWARD] = cpu_rms_norm_backward,
             [LC_OP_DROPOUT] = cpu_dropout,
+            [LC_OP_ATTENTION] = cpu_attention,
+            [LC_OP_ATTENTION_BACKWARD] = cpu_attention_backward,
         },
 };
 

@@ -44,6 +44,9 @@ lc_status cpu_layer_norm_backward(const lc_call *call);
 lc_status cpu_rms_norm_backward(const lc_call *call);
 lc_status cpu_dropout(const lc_call *call);
 lc_dropout cpu_dropout_of(double rate, uint64_t key, uint64_t counter);
+/* attention.c, attention_backward.c */
+lc_status cpu_attention(const lc_call *call);
+lc_status cpu_attention_backward(const lc_call *call);
 /* copy.c */
 lc_status cpu_copy(const lc_call *call);
 lc_status cpu_fill(const lc_call *call);
