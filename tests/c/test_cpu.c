@@ -262,12 +262,122 @@ static void check_attention(int64_t B, int64_t T, int64_t S, int64_t H, int64_t 
     lc_tensor_release(buffer);
 }
 
+/* Labels 0..V-1, every third ignored unless `all`. */
+static lc_tensor *random_labels(int64_t N, int64_t V, bool all) {
+    lc_tensor *t = fresh(LC_I64, 1, &N);
+    for (int64_t n = 0; n < N; n++) LC_DATA(int64_t, t)[n] = !all && n % 3 == 1 ? -100 : n * 7919 % V;
+    return t;
+}
+
+static void check_losses(lc_dtype dtype) {
+    double tolerance = dtype == LC_F32 ? 3e-6 : 1e-13;
+    int64_t N = 50, V = 300, C = 20;
+    lc_tensor *logits = RANDOM(dtype, 3, "logits", N, V), *x = RANDOM(dtype, 1, "x", N, C),
+              *w = RANDOM(dtype, 1, "w", V, C);
+    for (int i = 0; i < 4; i++) {
+        lc_attr attr = {.a = i & 2 ? 40 : 0, .train = true}, eval = {.a = attr.a};
+        lc_tensor *labels = random_labels(N, V, i & 1), *out[2] = {NULL}, *dloss = RANDOM(dtype, 1, "dloss", 1),
+                  *scalar = NULL;
+        compare(LC_OP_CROSS_ENTROPY, &attr, (lc_tensor *[]){logits, labels}, 2, tolerance);
+        CHECK_OK(lc_run(LC_OP_CROSS_ENTROPY, &attr, (lc_tensor *[]){logits, labels}, 2, out));
+        CHECK_OK(lc_view_reshape(dloss, 0, NULL, &scalar));
+        compare(LC_OP_CROSS_ENTROPY_BACKWARD, &attr, (lc_tensor *[]){logits, labels, out[1], scalar}, 4, tolerance);
+        compare(LC_OP_LINEAR_CROSS_ENTROPY, &attr, (lc_tensor *[]){x, w, labels}, 3, tolerance);
+        compare(LC_OP_LINEAR_CROSS_ENTROPY, &eval, (lc_tensor *[]){x, w, labels}, 3, tolerance);
+        release_all((lc_tensor *[]){labels, out[0], out[1], dloss, scalar}, 5);
+    }
+    lc_tensor *none = fresh(LC_I64, 1, &N), *result[3] = {NULL};
+    for (int64_t n = 0; n < N; n++) LC_DATA(int64_t, none)[n] = n == 3 ? V : -100;
+    lc_attr train = {.train = true};
+    CHECK_MESSAGE(lc_run(LC_OP_LINEAR_CROSS_ENTROPY, &train, (lc_tensor *[]){x, w, none}, 3, result), LC_EINVAL,
+                  "label 300");
+    LC_DATA(int64_t, none)[3] = -100;
+    compare(LC_OP_LINEAR_CROSS_ENTROPY, &train, (lc_tensor *[]){x, w, none}, 3, 0);
+    release_all((lc_tensor *[]){logits, x, w, none}, 4);
+}
+
+/* Several chunks: the fused form against the plain one. */
+static void check_chunks(void) {
+    int64_t N = 90, V = 400000, C = 4;
+    lc_tensor *x = RANDOM(LC_F32, 1, "x", N, C), *w = RANDOM(LC_F32, 1, "w", V, C),
+              *labels = random_labels(N, V, false);
+    lc_tensor *logits = NULL, *out[3] = {NULL}, *loss[2] = {NULL}, *one = NULL, *dlogits = NULL, *dx = NULL, *dw = NULL;
+    lc_attr train = {.train = true};
+    CHECK_OK(lc_run(LC_OP_LINEAR_CROSS_ENTROPY, &train, (lc_tensor *[]){x, w, labels}, 3, out));
+    CHECK_OK(lc_run(LC_OP_LINEAR, NULL, (lc_tensor *[]){x, w, NULL}, 3, &logits));
+    CHECK_OK(lc_run(LC_OP_CROSS_ENTROPY, NULL, (lc_tensor *[]){logits, labels}, 2, loss));
+    CHECK_OK(lc_tensor_scalar(LC_F32, 1, &one));
+    CHECK_OK(lc_run(LC_OP_CROSS_ENTROPY_BACKWARD, NULL, (lc_tensor *[]){logits, labels, loss[1], one}, 4, &dlogits));
+    CHECK_OK(lc_run(LC_OP_MATMUL, NULL, (lc_tensor *[]){dlogits, w}, 2, &dx));
+    lc_tensor *turned = transposed(dlogits);
+    CHECK_OK(lc_run(LC_OP_MATMUL, NULL, (lc_tensor *[]){turned, x}, 2, &dw));
+    CHECK_NEAR(difference(out[0], loss[0]), 0, 1e-6);
+    CHECK_NEAR(difference(out[1], dx), 0, 1e-7);
+    CHECK_NEAR(difference(out[2], dw), 0, 1e-7);
+    lc_attr add = {.train = true, .add = true};
+    CHECK_OK(lc_run_into(LC_OP_LINEAR_CROSS_ENTROPY, &add, (lc_tensor *[]){x, w, labels}, 3,
+                         (lc_tensor *[]){NULL, NULL, dw}));
+    CHECK_OK(lc_run_into(LC_OP_ADD, NULL, (lc_tensor *[]){out[2], out[2]}, 2, &out[2]));
+    CHECK_NEAR(difference(out[2], dw), 0, 2e-7);
+    release_all(
+        (lc_tensor *[]){x, w, labels, logits, out[0], out[1], out[2], loss[0], loss[1], one, dlogits, dx, dw, turned},
+        14);
+}
+
+static void check_updates(lc_dtype dtype) {
+    double tolerance = dtype == LC_F32 ? 1e-6 : 1e-14;
+    int64_t n = 40003;
+    lc_attr adamw = {.a = 1e-2, .b = 0.9, .c = 0.999, .d = 1e-8, .e = 0.1, .f = 0.5, .n = 3},
+            sgd = {.a = 0.1, .b = 0.9, .e = 0.01, .f = 2};
+    for (int masked = 0; masked < 2; masked++)
+        for (int step = 1; step <= 3; step++) {
+            lc_tensor *side[3][4], *g = RANDOM(dtype, 1, "g", n), *keep = masked ? RANDOM(LC_BOOL, 1, "keep", n) : NULL;
+            for (int i = 0; i < 3; i++) {
+                side[i][0] = RANDOM(dtype, 1, "w", n), side[i][1] = RANDOM(dtype, 0.1, "m", n),
+                side[i][2] = fresh(dtype, 1, &n);
+                CHECK_OK(lc_run_into(LC_OP_SQUARE, NULL, &side[i][1], 1, &side[i][2]));
+                side[i][3] = RANDOM(dtype, 1, "w2", n);
+                lc_backend_force_ref(i == 0);
+                CHECK_OK(lc_set_threads(lc_max(1, i)));
+                adamw.n = sgd.n = step;
+                CHECK_OK(lc_run(LC_OP_ADAMW_STEP, &adamw, (lc_tensor *[]){side[i][0], g, side[i][1], side[i][2], keep},
+                                5, NULL));
+                lc_tensor *buffer = step == 3 ? NULL : side[i][1];
+                CHECK_OK(lc_run(LC_OP_SGD_STEP, &sgd, (lc_tensor *[]){side[i][3], g, buffer, keep}, 4, NULL));
+                lc_backend_force_ref(false);
+            }
+            for (int k = 0; k < 4; k++) {
+                CHECK_NEAR(difference(side[1][k], side[0][k]), 0, tolerance);
+                CHECK(same_bits(side[1][k], side[2][k]));
+                for (int i = 0; i < 3; i++) lc_tensor_release(side[i][k]);
+            }
+            compare(LC_OP_SQUARE_SUM, NULL, (lc_tensor *[]){g, keep}, 2, 1e-6);
+            release_all((lc_tensor *[]){g, keep}, 2);
+        }
+}
+
+static void check_embedding(lc_dtype dtype) {
+    lc_tensor *w = RANDOM(dtype, 1, "w", 50, 33), *ids = fresh(LC_I32, 2, (int64_t[]){7, 30}),
+              *dy = RANDOM(dtype, 1, "dy", 7, 30, 33);
+    for (int i = 0; i < 210; i++) LC_DATA(int32_t, ids)[i] = i * i % 50;
+    lc_attr attr = {.n = 50};
+    compare(LC_OP_EMBEDDING, NULL, (lc_tensor *[]){w, ids}, 2, 0);
+    compare(LC_OP_EMBEDDING_BACKWARD, &attr, (lc_tensor *[]){ids, dy}, 2, 1e-6);
+    LC_DATA(int32_t, ids)[5] = 50;
+    lc_tensor *out = NULL;
+    CHECK_MESSAGE(lc_run(LC_OP_EMBEDDING, NULL, (lc_tensor *[]){w, ids}, 2, &out), LC_EINVAL, "id 50 is outside 0..49");
+    release_all((lc_tensor *[]){w, ids, dy}, 3);
+}
+
 int main(void) {
     check_elementwise();
     check_precision();
     for (int d = LC_F32; d <= LC_F64; d++) {
         check_matmul(d);
         check_linear(d);
+        check_losses(d);
+        check_updates(d);
+        check_embedding(d);
         check_rows(d, 3, 5);
         check_rows(d, 70, 203);
     }
@@ -278,5 +388,6 @@ int main(void) {
     check_attention(2, 1, 300, 3, 3, 16, true, false, 0);
     check_attention(1, 3, 5, 2, 2, 4, true, true, 0);
     check_attention(1, 5, 3, 2, 2, 4, true, false, 0.5);
+    check_chunks();
     return check_done();
 }

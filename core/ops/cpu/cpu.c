@@ -31,8 +31,16 @@ static const lc_backend cpu = {
             [LC_OP_RMS_NORM] = cpu_rms_norm,
             [LC_OP_RMS_NORM_BACKWARD] = cpu_rms_norm_backward,
             [LC_OP_DROPOUT] = cpu_dropout,
+            [LC_OP_EMBEDDING] = cpu_embedding,
+            [LC_OP_EMBEDDING_BACKWARD] = cpu_embedding_backward,
             [LC_OP_ATTENTION] = cpu_attention,
             [LC_OP_ATTENTION_BACKWARD] = cpu_attention_backward,
+            [LC_OP_CROSS_ENTROPY] = cpu_cross_entropy,
+            [LC_OP_CROSS_ENTROPY_BACKWARD] = cpu_cross_entropy_backward,
+            [LC_OP_LINEAR_CROSS_ENTROPY] = cpu_linear_cross_entropy,
+            [LC_OP_SQUARE_SUM] = cpu_square_sum,
+            [LC_OP_ADAMW_STEP] = cpu_adamw_step,
+            [LC_OP_SGD_STEP] = cpu_sgd_step,
         },
 };
 

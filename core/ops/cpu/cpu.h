@@ -47,6 +47,17 @@ lc_dropout cpu_dropout_of(double rate, uint64_t key, uint64_t counter);
 /* attention.c, attention_backward.c */
 lc_status cpu_attention(const lc_call *call);
 lc_status cpu_attention_backward(const lc_call *call);
+/* loss.c */
+lc_status cpu_cross_entropy(const lc_call *call);
+lc_status cpu_cross_entropy_backward(const lc_call *call);
+lc_status cpu_linear_cross_entropy(const lc_call *call); /* attr.add: dw is added to */
+/* update.c */
+lc_status cpu_adamw_step(const lc_call *call);
+lc_status cpu_sgd_step(const lc_call *call);
+lc_status cpu_square_sum(const lc_call *call);
+/* embedding.c */
+lc_status cpu_embedding(const lc_call *call);
+lc_status cpu_embedding_backward(const lc_call *call);
 /* copy.c */
 lc_status cpu_copy(const lc_call *call);
 lc_status cpu_fill(const lc_call *call);
