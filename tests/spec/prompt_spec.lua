@@ -1,0 +1,157 @@
+-- The prompt, driven through a pseudo-terminal.
+
+local cli = require "tests.cli"
+
+local home = os.tmpname()
+os.remove(home)
+assert(os.execute("mkdir " .. home))
+
+local has_python = os.execute "python3 -c 'import pty' 2>/dev/null"
+
+local function hex(text)
+  return (text:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
+end
+
+--- Types and expects in turn: a string is a line to type, { "text" } a text to wait for, { key = "..." } keys without a
+--- return. Begins after the first prompt and ends with Ctrl-D.
+local function session(steps)
+  local lines = { "expect " .. hex "> " }
+  for _, step in ipairs(steps) do
+    if type(step) == "string" then
+      lines[#lines + 1] = "send " .. hex(step .. "\n")
+    elseif step.key then
+      lines[#lines + 1] = "send " .. hex(step.key)
+    else
+      lines[#lines + 1] = "expect " .. hex(step[1])
+    end
+  end
+  lines[#lines + 1] = "send " .. hex "\4"
+  local script = os.tmpname()
+  local file = assert(io.open(script, "w"))
+  file:write(table.concat(lines, "\n"), "\n")
+  file:close()
+  local result = cli.shell(("HOME=%s XDG_STATE_HOME= TERM=dumb python3 tests/pty.py %s <%s"):format(
+    home, cli.program, script))
+  os.remove(script)
+  assert.equal("", result.err)
+  assert.equal(0, result.status)
+  return result.out
+end
+
+describe("the prompt", function()
+  if not has_python then
+    pending "needs python3 with its pty module: apt-get install python3"
+    return
+  end
+
+  teardown(function() os.execute("rm -r " .. home) end)
+
+  it("greets, and leaves at Ctrl-D", function()
+    assert.truthy(session {}:find "^Lacuna %d")
+  end)
+
+  it("prints expressions, all results, and nothing for statements", function()
+    session {
+      "1 + 1", { "\n2\r\n> " },
+      "'a', nil, {}", { '\n"a"  nil  {}\r\n> ' },
+      "x = 3", { "x = 3\r\n> " },
+      "x * 2", { "\n6\r\n> " },
+      "{ 1, 'b', n = { 2 } }", { '{ 1, "b", n = table:' }, { "> " },
+    }
+  end)
+
+  it("keeps the last value in _, and has lc", function()
+    session {
+      "20 + 1", { "\n21\r\n> " },
+      "_ * 2", { "\n42\r\n> " },
+      "_ + 1", { "\n43\r\n> " },
+      "lc == require 'lacuna'", { "\ntrue\r\n> " },
+    }
+  end)
+
+  it("reads on until a chunk is complete", function()
+    session {
+      "function double(v)", { ">> " },
+      "  return v * 2", { ">> " },
+      "end", { "> " },
+      "double(4)", { "\n8\r\n> " },
+      "double(", { ">> " }, "5)", { "\n10\r\n> " },
+    }
+  end)
+
+  it("makes globals of a line that begins with local", function()
+    session {
+      "local a, b = 1, 2", { "> " },
+      "a + b", { "\n3\r\n> " },
+      "local function f() return 7 end", { "> " },
+      "f()", { "\n7\r\n> " },
+    }
+  end)
+
+  it("prints an error in one line and goes on", function()
+    session {
+      "x = 5", { "> " },
+      "error 'oh'", { "\nprompt:1: oh\r\n> " },
+      "nothing.there", { "\nprompt:1: attempt to index a nil value (global 'nothing')\r\n> " },
+      "1 +* 2", { "\nprompt:1: unexpected symbol near '*'\r\n> " },
+      "lc.parms", { "\nprompt:1: lc.parms: no such name (did you mean 'params'?)\r\n> " },
+      "x", { "\n5\r\n> " },
+    }
+  end)
+
+  it("drops a half-typed line, and an incomplete chunk, at Ctrl-C", function()
+    session {
+      { key = "error 'typed'" }, { "error 'typed'" }, { key = "\3" }, { "^C\r\n> " },
+      "1 + 2", { "\n3\r\n> " },
+      "function f()", { ">> " }, { key = "\3" }, { "^C\r\n> " },
+      "3 + 4", { "\n7\r\n> " },
+    }
+  end)
+
+  it("stops a loop in Lua at Ctrl-C with the state whole", function()
+    session {
+      "n = 0", { "> " },
+      "print 'go' while true do n = n + 1 end", { "\ngo\r\n" }, { key = "\3" }, { "interrupted\r\n> " },
+      "n > 0", { "\ntrue\r\n> " },
+    }
+  end)
+
+  it("stops a loop inside a coroutine, and one that catches errors, at Ctrl-C", function()
+    session {
+      "coroutine.wrap(function() print 'go' while true do end end)()", { "\ngo\r\n" }, { key = "\3" },
+      { "interrupted\r\n> " },
+      "coroutine.resume(coroutine.create(function() print 'go' while true do end end))", { "\ngo\r\n" },
+      { key = "\3" }, { "interrupted" }, { "> " },
+      "1 + 1", { "\n2\r\n> " },
+    }
+  end)
+
+  it("says how long a chunk took", function()
+    local out = session { ":time 1 + 1", { "\n2\r\n" }, { " s\r\n> " }, ":tine 1", { "unknown command ':tine'" } }
+    assert.truthy(out:find "\n%d+%.%d+ s\r\n")
+    assert.truthy(out:find("unknown command ':tine' (did you mean 'time'?)", 1, true))
+  end)
+
+  it("completes names, fields, library fields and file names", function()
+    session {
+      { key = "str\t" }, { "string" }, { key = ".for\t" }, { "string.format" }, "", { "function: builtin" }, { "> " },
+      { key = "lc.par\t" }, { "lc.params" }, "", { "function" }, { "> " },
+      { key = "'tests/spec/prom\t" }, { "tests/spec/prompt_spec.lua" }, "'", { "prompt_spec.lua" }, { "> " },
+      { key = "string.f\t" }, { "find    format" }, { key = "\3" }, { "> " },
+    }
+  end)
+
+  it("describes what it is asked about", function()
+    session {
+      "help()", { "?NAME, help(x)" }, { "> " },
+      "?lc.params", { "Declares a recipe's options" }, { "> " },
+      "?lc.parms", { "nothing is known of 'lc.parms'" }, { "> " },
+      "help(lc.params)", { "function params.params(defaults, arguments)" }, { "> " },
+    }
+  end)
+
+  it("keeps its history for the next session", function()
+    session { "answer = 6 * 7", { "> " } }
+    session { { key = "\16" }, { "answer = 6 * 7" }, "", { "> " }, "answer", { "\n42\r\n" } }
+  end)
+end)
