@@ -3,16 +3,31 @@
 
 -- Field -> the module "lacuna.<module>" that has it under the same name.
 local home = {
+  func = "core.func",
+  gradcheck = "core.grad",
+  no_grad = "core.grad",
+  param = "core.grad",
   params = "params",
+  permutation = "core.random",
+  rand = "core.random",
+  randint = "core.random",
+  randn = "core.random",
+  scope = "core.grad",
+  seed = "core.random",
   show = "show",
+  stream = "core.random",
 }
 
 -- Fields that are whole modules, "lacuna.<module>" (lc.mask, lc.io).
 local whole = {
 }
 
+-- The array library: every function of this module is a field too.
+local arrays = "lacuna.core.tensor"
+
 local function names()
   local list = {}
+  for name in pairs(require(arrays)) do list[#list + 1] = name end
   for name in pairs(home) do list[#list + 1] = name end
   for name in pairs(whole) do list[#list + 1] = name end
   table.sort(list)
@@ -29,6 +44,8 @@ return setmetatable({}, {
       value = require("lacuna." .. home[name])[name]
     elseif whole[name] then
       value = require("lacuna." .. whole[name])
+    else
+      value = require(arrays)[name]
     end
     if value == nil then
       local errors = require "lacuna.errors"
