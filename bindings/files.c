@@ -1,0 +1,74 @@
+/* files.c: the module lacuna.core.files: files that are written whole or not at all, and logs that grow by a line. */
+#include "base/file.h"
+
+#include "base/hash.h"
+#include "base/memory.h"
+#include "lcl.h"
+
+/* What a file's content is held by while Lua makes its string. */
+static const lcl_type TEXT;
+
+/* append(path, text): one write, then fsync */
+static int append(lua_State *L) {
+    const char *path = lcl_string(L, 1);
+    lcl_string(L, 2);
+    size_t length;
+    const char *text = lua_tolstring(L, 2, &length);
+    return lcl_done(L, lc_file_append(path, text, length), 0);
+}
+
+/* write(path, text): the old content or the new one, never a part */
+static int write(lua_State *L) {
+    const char *path = lcl_string(L, 1);
+    lcl_string(L, 2);
+    size_t length;
+    const char *text = lua_tolstring(L, 2, &length);
+    return lcl_done(L, lc_file_write(path, text, length), 0);
+}
+
+/* read(path) -> text, or nil when there is no such file */
+static int read(lua_State *L) {
+    const char *path = lcl_string(L, 1);
+    if (!lc_file_exists(path)) return 0;
+    size_t length = 0;
+    char **slot = lcl_push(L, &TEXT);
+    lcl_done(L, lc_file_read(path, 0, slot, &length), 0);
+    lua_pushlstring(L, *slot, length);
+    lcl_close(L, -2);
+    return 1;
+}
+
+static int make_dirs(lua_State *L) { return lcl_done(L, lc_make_dirs(lcl_string(L, 1)), 0); }
+
+static int remove_tree(lua_State *L) { return lcl_done(L, lc_remove_tree(lcl_string(L, 1)), 0); }
+
+static int exists(lua_State *L) {
+    const char *path = lcl_string(L, 1);
+    lua_pushboolean(L, lc_file_exists(path) || lc_is_dir(path));
+    return 1;
+}
+
+/* hash(text) -> 32 hex digits */
+static int hash(lua_State *L) {
+    lcl_string(L, 1);
+    size_t length;
+    const char *text = lua_tolstring(L, 1, &length);
+    char digits[33];
+    lc_hash_hex(text, length, digits);
+    lua_pushstring(L, digits);
+    return 1;
+}
+
+static void release(void *object) { lc_free(object); }
+
+static const lcl_type TEXT = {"lacuna.text", release, NULL, NULL};
+
+int luaopen_lacuna_files(lua_State *L) {
+    static const luaL_Reg functions[] = {
+        {"append", append},           {"write", write},   {"read", read}, {"make_dirs", make_dirs},
+        {"remove_tree", remove_tree}, {"exists", exists}, {"hash", hash}, {NULL, NULL},
+    };
+    lcl_register(L, &TEXT);
+    luaL_newlib(L, functions);
+    return 1;
+}

@@ -1,0 +1,34 @@
+--- The trained tensors behind what a person names: a selection, a layer, a parameter, a handle, or a list of those.
+
+local errors = require "lacuna.errors"
+
+local function kind(thing)
+  local metatable = getmetatable(thing)
+  return type(metatable) == "table" and metatable.__name or type(thing)
+end
+
+local function add(thing, where, list)
+  local name = kind(thing)
+  if name == "lacuna.tensor" then
+    list[#list + 1] = thing
+  elseif name == "lacuna.layer" then
+    list[#list + 1] = thing.weight
+    list[#list + 1] = thing.bias
+  elseif name == "lacuna.selection" or name == "table" then
+    for _, inner in ipairs(thing) do add(inner, where, list) end
+  elseif (type(thing) == "table" or type(thing) == "userdata") and thing.params then
+    for _, inner in pairs(thing.params) do add(inner, where, list) end
+  else
+    errors.fail("%s: expected a selection, layers, parameters or a handle, got a %s", where, name)
+  end
+end
+
+--- A list of tensors: a layer stands for its weight and bias, a handle for the tensors it trains.
+---@param thing any
+---@param where string begins the message when it is something else
+---@return table tensors
+return function(thing, where)
+  local list = {}
+  add(thing, where, list)
+  return list
+end

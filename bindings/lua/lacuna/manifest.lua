@@ -1,0 +1,72 @@
+--- manifest.json: what was run and where, so that a result can be told from another and a resumed run is the same run.
+
+local errors = require "lacuna.errors"
+local files = require "lacuna.core.files"
+local json = require "lacuna.json"
+local options = require "lacuna.options"
+local random = require "lacuna.core.random"
+local system = require "lacuna.core.system"
+
+local FORMAT = 1
+
+local manifest = {}
+
+local function recipe()
+  local path = options.recipe
+  local text = path and files.read(path) or ""
+  return { file = path and path:match "[^/]*$" or "", hash = files.hash(text), text = text }
+end
+
+local function copy(params)
+  local values = {}
+  for name, value in pairs(params or {}) do values[name] = value end
+  return values
+end
+
+local function blas()
+  local ok, info = pcall(system.blas)
+  return ok and { library = info.library, kernels = info.core } or { library = "none" }
+end
+
+local function present(name, params)
+  return {
+    lacuna_format = FORMAT, name = name, recipe = recipe(), params = copy(params), seed = random.seed(),
+    engine = { version = system.version, lua = _VERSION }, cpu = system.cpu(), threads = system.threads(), blas = blas(),
+    started = os.date "!%Y-%m-%dT%H:%M:%SZ",
+  }
+end
+
+--- A resumed run must be the one that was stopped. Another CPU can change the last bits: that is said, not refused.
+local function compare(path, before, now)
+  if before.lacuna_format ~= FORMAT then
+    errors.fail("%s: lacuna_format %s; this build reads %d", path, tostring(before.lacuna_format), FORMAT)
+  end
+  local function same(what, a, b)
+    if json.encode(a, "manifest") ~= json.encode(b, "manifest") then
+      errors.fail("%s: %s not what this run began with; start a new run without --resume", path, what)
+    end
+  end
+  same("the recipe is", before.recipe.hash, now.recipe.hash)
+  same("the parameters are", before.params, now.params)
+  same("the seed is", before.seed, now.seed)
+  if before.cpu.model ~= now.cpu.model then
+    io.stderr:write(("lacuna: this run began on %s and goes on on %s: the last bits may differ\n"):format(
+      before.cpu.model, now.cpu.model))
+  end
+end
+
+--- Writes the manifest of a new run, or checks that of a resumed one.
+---@param path string
+---@param name string
+---@param params table|nil
+---@param resumed boolean
+function manifest.open(path, name, params, resumed)
+  local now = present(name, params)
+  if resumed then
+    compare(path, json.decode(files.read(path), path), now)
+  else
+    files.write(path, json.pretty(now, "manifest"))
+  end
+end
+
+return manifest

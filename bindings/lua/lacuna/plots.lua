@@ -1,0 +1,170 @@
+--- run:plot and run:table: what was logged, as a picture and as text.
+
+local errors = require "lacuna.errors"
+local files = require "lacuna.core.files"
+
+local plots = {}
+
+local COLORS = { "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#555555" }
+
+-- -- choosing rows ----------------------------------------------------------------------------------------------------
+
+local function check_options(opts, where, known)
+  if type(opts) ~= "table" then errors.fail("%s: expected a table of options, got a %s", where, type(opts)) end
+  for name in pairs(opts) do
+    local ok = false
+    for _, other in ipairs(known) do ok = ok or other == name end
+    if not ok then errors.fail("%s: unknown option '%s'%s", where, tostring(name), errors.suggestion(tostring(name), known)) end
+  end
+end
+
+--- Rows that `where` chooses: nil for all, a table of values that they must have, or a function.
+local function chosen(run, where)
+  local list = {}
+  for _, row in ipairs(run:rows()) do
+    local take = true
+    if type(where) == "function" then
+      take = where(row)
+    else
+      for name, value in pairs(where or {}) do take = take and row[name] == value end
+    end
+    if take then list[#list + 1] = row end
+  end
+  return list
+end
+
+--- Curves: one for each y, and for each value of `by`. A row without numbers for x and y is left out.
+local function curves(rows, opts, ys)
+  local list, found = {}, {}
+  for _, y in ipairs(ys) do
+    for _, row in ipairs(rows) do
+      local group = opts.by and row[opts.by]
+      if type(row[opts.x]) == "number" and type(row[y]) == "number" and (not opts.by or group ~= nil) then
+        local title = not opts.by and y or #ys == 1 and tostring(group) or ("%s, %s"):format(tostring(group), y)
+        local curve = found[title]
+        if not curve then
+          curve = { title = title }
+          found[title], list[#list + 1] = curve, curve
+        end
+        curve[#curve + 1] = { row[opts.x], row[y] }
+      end
+    end
+  end
+  for _, curve in ipairs(list) do
+    for i, point in ipairs(curve) do point.order = i end
+    table.sort(curve, function(a, b) return a[1] < b[1] or a[1] == b[1] and a.order < b.order end)
+  end
+  return list
+end
+
+-- -- gnuplot ----------------------------------------------------------------------------------------------------------
+
+local function quoted(text) return "'" .. text:gsub("_", " "):gsub("'", "''") .. "'" end
+
+--- The script: data, axes, one line with points for each curve.
+local function script(list, opts, ys, picture)
+  local lines = {
+    "set terminal pngcairo size 1200,720 fontscale 1.25 linewidth 1.5 background '#FFFFFF' noenhanced",
+    "set output '" .. picture:gsub("'", "''") .. "'",
+    "set border 3 linecolor '#666666'", "set tics nomirror textcolor '#333333'",
+    "set grid linecolor '#DDDDDD' linetype 1", "set offsets graph 0.03, graph 0.03, graph 0.05, graph 0.05",
+    "set key " .. (#list > 1 and "top left reverse Left samplen 2" or "off"),
+    "set xlabel " .. quoted(opts.x), "set ylabel " .. quoted(#ys == 1 and ys[1] or table.concat(ys, ", ")),
+  }
+  if opts.scale == "log" or opts.scale == "loglog" then lines[#lines + 1] = "set logscale y" end
+  if opts.scale == "logx" or opts.scale == "loglog" then lines[#lines + 1] = "set logscale x" end
+  local parts = {}
+  for i, curve in ipairs(list) do
+    lines[#lines + 1] = ("$curve%d << EOD"):format(i)
+    for _, point in ipairs(curve) do lines[#lines + 1] = ("%.17g %.17g"):format(point[1], point[2]) end
+    lines[#lines + 1] = "EOD"
+    parts[i] = ("$curve%d using 1:2 with %s linewidth 2 linecolor '%s' pointtype %d pointsize 1.4 title %s"):format(i,
+      #curve > 40 and "lines" or "linespoints", COLORS[(i - 1) % #COLORS + 1], i % 2 == 1 and 7 or 5, quoted(curve.title))
+  end
+  lines[#lines + 1] = "plot " .. table.concat(parts, ", ")
+  return table.concat(lines, "\n") .. "\n"
+end
+
+local function shell_quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+
+--- Draws logged numbers as a PNG in the run's directory, beside the gnuplot script that made it.
+---@param opts table {x, y = name or list of names, by = name: a curve for each of its values, where = {name = value} or
+-- function(row), scale = "log" (y), "logx" or "loglog", file}
+---@return string|nil path nil where gnuplot is missing; the script is written all the same
+function plots.plot(run, opts)
+  check_options(opts, "run:plot", { "x", "y", "by", "where", "scale", "file" })
+  local ys = type(opts.y) == "table" and opts.y or { opts.y }
+  if type(opts.x) ~= "string" or #ys == 0 then
+    errors.fail 'run:plot: give x and y, as in run:plot { x = "sparsity", y = "perplexity" }'
+  end
+  if opts.scale and opts.scale ~= "log" and opts.scale ~= "logx" and opts.scale ~= "loglog" then
+    errors.fail("run:plot: scale must be 'log', 'logx' or 'loglog', got '%s'", tostring(opts.scale))
+  end
+  local list = curves(chosen(run, opts.where), opts, ys)
+  if #list == 0 then
+    errors.fail("run:plot: no logged line has numbers for '%s' and '%s'", opts.x, table.concat(ys, "' or '"))
+  end
+  local base = (opts.file or ("%s-by-%s"):format(table.concat(ys, "-"), opts.x)):gsub("%.png$", "")
+  local picture, source = run.dir .. "/" .. base .. ".png", run.dir .. "/" .. base .. ".gnuplot"
+  files.write(source, script(list, opts, ys, picture))
+  local pipe = io.popen("gnuplot " .. shell_quoted(source) .. " 2>&1")
+  local said = pipe and pipe:read "a" or ""
+  if pipe and pipe:close() then return picture end
+  io.stderr:write(("run:plot: no picture: %s; the script is %s\n"):format(
+    said:find "not found" and "gnuplot is missing (apt-get install gnuplot-nox)" or "gnuplot said: " .. said, source))
+  return nil
+end
+
+-- -- tables -----------------------------------------------------------------------------------------------------------
+
+local function cell(value)
+  if value == nil then return "" end
+  if math.type(value) == "float" then return ("%.6g"):format(value) end
+  return tostring(value)
+end
+
+local function columns_of(rows)
+  local seen, list = {}, {}
+  for _, row in ipairs(rows) do
+    for name, value in pairs(row) do
+      if not seen[name] and type(value) ~= "table" then seen[name], list[#list + 1] = true, name end
+    end
+  end
+  table.sort(list)
+  return list
+end
+
+--- Prints logged lines as a table, and stores it in the run's directory.
+---@param opts table {columns = list of names, default all; where = as in run:plot; file = "table.txt"}
+---@return string text
+function plots.table(run, opts)
+  opts = opts or {}
+  check_options(opts, "run:table", { "columns", "where", "file" })
+  local rows = chosen(run, opts.where)
+  local columns = opts.columns or columns_of(rows)
+  local cells, widths = { columns }, {}
+  for _, row in ipairs(rows) do
+    local line, any = {}, false
+    for i, name in ipairs(columns) do
+      line[i] = cell(row[name])
+      any = any or row[name] ~= nil
+    end
+    if any then cells[#cells + 1] = line end
+  end
+  for i in ipairs(columns) do
+    widths[i] = 0
+    for _, line in ipairs(cells) do widths[i] = math.max(widths[i], #line[i]) end
+  end
+  local lines = {}
+  for k, line in ipairs(cells) do
+    local parts = {}
+    for i, text in ipairs(line) do parts[i] = (" "):rep(widths[i] - #text) .. text end
+    lines[k] = (table.concat(parts, "  "):gsub("%s+$", ""))
+  end
+  local text = table.concat(lines, "\n") .. "\n"
+  io.write(text)
+  run:text(opts.file or "table.txt", text)
+  return text
+end
+
+return plots

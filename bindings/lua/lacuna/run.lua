@@ -1,0 +1,160 @@
+--- lc.run: a directory that holds everything about one experiment, and from which it can go on after being killed.
+--
+--   manifest.json   what was run: recipe, parameters, seed, engine, machine
+--   metrics.jsonl   what run:log measured; the same bytes whenever the same recipe runs
+--   timing.jsonl    seconds, tokens per second, bytes: what differs from run to run
+--   checkpoints/    where to go on; index.json names what counts
+--
+-- A recipe that is resumed runs again from its top. A finished stage is not run: its values come back, and its models. Lines
+-- that were logged before are compared with what is logged now, not written again.
+
+local errors = require "lacuna.errors"
+local files = require "lacuna.core.files"
+local json = require "lacuna.json"
+local manifest = require "lacuna.manifest"
+local options = require "lacuna.options"
+
+local FORMAT = 1
+
+local run_methods = {}
+local run_meta = { __name = "run", __index = run_methods }
+
+function run_meta.__tostring(run)
+  return ("run %s in %s: %d stages done, %d lines logged"):format(run.name, run.dir, #run.index.stages, #run.lines)
+end
+
+local function slug(name)
+  return (name:lower():gsub("[^%w]+", "-"):gsub("^%-", ""):gsub("%-$", ""))
+end
+
+-- -- the directory ----------------------------------------------------------------------------------------------------
+
+--- A killed process may have written part of a line: it is cut off.
+local function whole_lines(path)
+  local text = files.read(path) or ""
+  local whole = text:match "^(.*\n)" or ""
+  if #whole < #text then files.write(path, whole) end
+  local lines = {}
+  for line in whole:gmatch "([^\n]*)\n" do lines[#lines + 1] = line end
+  return lines
+end
+
+local function numbered(base, i) return i == 1 and base or ("%s-%d"):format(base, i) end
+
+--- The directory to go on in, or the first that is free; and whether it holds a run already.
+local function choose(base, resume)
+  local i = 1
+  while files.exists(numbered(base, i) .. "/manifest.json") do i = i + 1 end
+  if resume and i > 1 then return numbered(base, i - 1), true end
+  return numbered(base, i), false
+end
+
+local function load_index(run)
+  local path = run.dir .. "/checkpoints/index.json"
+  local text = files.read(path)
+  if not text then return { lacuna_format = FORMAT, stages = {}, loops = {} } end
+  local index = json.decode(text, path)
+  if index.lacuna_format ~= FORMAT then
+    errors.fail("%s: lacuna_format %s; this build reads %d", path, tostring(index.lacuna_format), FORMAT)
+  end
+  return index
+end
+
+local function check_options(opts)
+  if type(opts) ~= "table" or type(opts.name) ~= "string" or slug(opts.name) == "" then
+    errors.fail 'run: give a name, as in lc.run { name = "my-experiment" }'
+  end
+  for key in pairs(opts) do
+    if key ~= "name" and key ~= "params" and key ~= "out" then
+      errors.fail("run: unknown option '%s'%s", tostring(key), errors.suggestion(tostring(key), { "name", "params", "out" }))
+    end
+  end
+end
+
+--- Opens a run, or goes on with one (--resume).
+---@param opts table {name, params = from lc.params, out = directory of runs, default --out or "runs"}
+local function open(opts)
+  check_options(opts)
+  local dir, resumed = choose((opts.out or options.value.out or "runs") .. "/" .. slug(opts.name), options.value.resume)
+  local run = setmetatable({ name = opts.name, dir = dir, resumed = resumed, state = {}, cursor = 0, stage_number = 0,
+    loop_number = 0, models = {} }, run_meta)
+  files.make_dirs(dir .. "/checkpoints")
+  run.index = load_index(run)
+  run.lines = whole_lines(dir .. "/metrics.jsonl")
+  whole_lines(dir .. "/timing.jsonl")
+  manifest.open(dir .. "/manifest.json", opts.name, opts.params, resumed)
+  return run
+end
+
+-- -- logs -------------------------------------------------------------------------------------------------------------
+
+--- JSON has no infinities: in logs they are words.
+local function plain(value)
+  if type(value) == "number" and (value ~= value or value == math.huge or value == -math.huge) then
+    return value ~= value and "nan" or value > 0 and "inf" or "-inf"
+  end
+  local metatable = getmetatable(value)
+  if type(metatable) == "table" and metatable.__name == "lacuna.tensor" then return plain(value:item()) end
+  return value
+end
+
+--- Writes one line of measurements. On a resumed run a line that is there already is compared.
+---@param fields table name -> number, string, boolean or plain table; a tensor of one element counts as its number
+function run_methods.log(run, fields)
+  if type(fields) ~= "table" then errors.fail("run:log: expected a table, got a %s", type(fields)) end
+  local line = { stage = run.stage_name }
+  for name, value in pairs(fields) do line[name] = plain(value) end
+  local text = json.encode(line, "run:log")
+  run.cursor = run.cursor + 1
+  local before = run.lines[run.cursor]
+  if before == text then return end
+  if before then
+    errors.fail("run:log: line %d of %s/metrics.jsonl is not what this run logged before it was stopped:\n  was %s\n  is  %s\n"
+      .. "the recipe, its data or the machine has changed; start a new run without --resume", run.cursor, run.dir, before, text)
+  end
+  files.append(run.dir .. "/metrics.jsonl", text .. "\n")
+  run.lines[run.cursor] = text
+end
+
+--- The lines logged so far, as tables.
+function run_methods.rows(run)
+  local list = {}
+  for i = 1, run.cursor do list[i] = json.decode(run.lines[i], "metrics.jsonl") end
+  return list
+end
+
+--- Stores a text beside the metrics.
+---@param name string of the file; ".txt" is added where it has no ending
+---@param text string
+function run_methods.text(run, name, text)
+  if type(name) ~= "string" or name:find "/" then errors.fail "run:text: name is that of a file in the run's directory" end
+  files.write(run.dir .. "/" .. (name:find "%." and name or name .. ".txt"), text)
+end
+
+--- Says, in print and in the metrics, whether something that the experiment claims holds.
+---@param text string
+---@param holds boolean
+function run_methods.claim(run, text, holds)
+  if type(holds) ~= "boolean" then errors.fail("run:claim: expected true or false for \"%s\"", tostring(text)) end
+  print(("%s  %s"):format(holds and "holds      " or "DOES NOT HOLD", text))
+  run:log { claim = text, holds = holds }
+end
+
+--- Saves a model in the layout of Hugging Face under the run's directory.
+---@param model any
+---@param tag string name of the directory
+---@return string path
+function run_methods.save(run, model, tag)
+  if type(tag) ~= "string" or slug(tag) == "" or tag:find "/" or tag == "checkpoints" then
+    errors.fail("run:save: the tag must be a name for a directory, got '%s'", tostring(tag))
+  end
+  local path = run.dir .. "/" .. tag
+  model:save(path)
+  return path
+end
+
+run_methods.stage = require("lacuna.stages").stage
+for name, method in pairs(require "lacuna.loops") do run_methods[name] = method end
+for name, method in pairs(require "lacuna.plots") do run_methods[name] = method end
+
+return { run = open }

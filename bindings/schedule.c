@@ -1,0 +1,179 @@
+/* schedule.c: lc.schedule, lc.ramp, and the algebra of schedules. */
+#include "schedule.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+
+#define MAX_KNOTS 256
+
+/* Reads {value, from} or {value, step = N} at the top of the stack. */
+static lc_knot read_knot(lua_State *L, int number) {
+    if (!lua_istable(L, -1))
+        lcl_error(L, "schedule: knot %d must be {value, from} or {value, step = N}, got %s", number,
+                  lcl_describe(L, -1));
+    lc_knot k = {0};
+    int knot = lua_gettop(L);
+    if (lua_rawgeti(L, knot, 1) != LUA_TNUMBER)
+        lcl_error(L, "schedule: knot %d: the value must be a number, got %s", number, lcl_describe(L, -1));
+    k.value = lua_tonumber(L, -1);
+    int from = lua_rawgeti(L, knot, 2), step = lua_getfield(L, knot, "step"), exact = 0;
+    if ((from == LUA_TNIL) == (step == LUA_TNIL))
+        lcl_error(L, "schedule: knot %d must have either a share, {%g, 0.25}, or a step, {%g, step = 500}", number,
+                  k.value, k.value);
+    if (step != LUA_TNIL) {
+        k.step = step == LUA_TNUMBER ? lua_tointegerx(L, -1, &exact) : 0;
+        if (!exact || k.step < 1) lcl_error(L, "schedule: knot %d: step must be an integer from 1", number);
+    } else {
+        if (from != LUA_TNUMBER)
+            lcl_error(L, "schedule: knot %d: from must be a number, got %s", number, lcl_describe(L, -2));
+        k.from = lua_tonumber(L, -2);
+    }
+    lua_settop(L, knot);
+    return k;
+}
+
+static int push_knots(lua_State *L, int arg, lc_curve curve) {
+    lc_knot knots[MAX_KNOTS];
+    int n = (int)lua_rawlen(L, arg);
+    if (n > MAX_KNOTS) lcl_error(L, "schedule: at most %d knots, got %d", MAX_KNOTS, n);
+    for (int i = 0; i < n; i++) {
+        lua_rawgeti(L, arg, i + 1);
+        knots[i] = read_knot(L, i + 1);
+        lua_pop(L, 1);
+    }
+    lc_schedule **slot = lcl_push(L, &LCL_SCHEDULE);
+    return lcl_done(L, lc_schedule_knots(knots, n, curve, slot), 1);
+}
+
+lc_schedule *lcl_schedule(lua_State *L, int arg) {
+    arg = lua_absindex(L, arg);
+    lc_schedule *s = lcl_test(L, arg, &LCL_SCHEDULE);
+    if (s) {
+        lua_pushvalue(L, arg);
+        return s;
+    }
+    if (lua_type(L, arg) == LUA_TNUMBER) {
+        lc_schedule **slot = lcl_push(L, &LCL_SCHEDULE);
+        lcl_done(L, lc_schedule_constant(lua_tonumber(L, arg), slot), 1);
+        return *slot;
+    }
+    if (!lua_istable(L, arg)) lcl_expected(L, arg, "a number, a knot list {{value, from}, ...} or a schedule");
+    push_knots(L, arg, LC_CURVE_HOLD);
+    return lcl_test(L, -1, &LCL_SCHEDULE);
+}
+
+static int make_schedule(lua_State *L) {
+    lcl_schedule(L, 1);
+    return 1;
+}
+
+static int make_ramp(lua_State *L) {
+    static const char *const curves[] = {"linear", "cubic", "cosine"};
+    static const lc_curve values[] = {LC_CURVE_LINEAR, LC_CURVE_CUBIC, LC_CURVE_COSINE};
+    if (!lua_istable(L, 1)) lcl_expected(L, 1, "a knot list {{value, from}, ..., curve = \"linear\"}");
+    lc_curve curve = LC_CURVE_LINEAR;
+    if (lua_getfield(L, 1, "curve") != LUA_TNIL) {
+        const char *name = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
+        int found = -1;
+        for (int i = 0; i < 3; i++)
+            if (strcmp(name, curves[i]) == 0) found = i;
+        if (found < 0) lcl_error(L, "ramp: curve must be 'linear', 'cubic' or 'cosine', got %s", lcl_describe(L, -1));
+        curve = values[found];
+    }
+    lua_pop(L, 1);
+    return push_knots(L, 1, curve);
+}
+
+static int schedule_at(lua_State *L) {
+    lc_schedule *s = lcl_check(L, 1, &LCL_SCHEDULE);
+    double progress = lcl_number(L, 2);
+    if (!(progress >= 0 && progress <= 1))
+        lcl_error(L, "at: progress is the share of training done, from 0 to 1, got %g", progress);
+    if (lc_schedule_by_step(s) && lua_isnoneornil(L, 3))
+        lcl_error(L, "at: this schedule has knots at steps: give the step too, s:at(t.progress, t.step)");
+    lua_pushnumber(L, lc_schedule_at(s, progress, lua_isnoneornil(L, 3) ? 1 : lcl_integer(L, 3)));
+    return 1;
+}
+
+typedef lc_status (*pair_function)(lc_schedule *a, lc_schedule *b, lc_schedule **out);
+
+static int make_pair(lua_State *L, pair_function make) {
+    lc_schedule *a = lcl_schedule(L, 1), *b = lcl_schedule(L, 2);
+    lc_schedule **slot = lcl_push(L, &LCL_SCHEDULE);
+    return lcl_done(L, make(a, b, slot), 1);
+}
+
+static int schedule_add(lua_State *L) {
+    return make_pair(L, lc_schedule_add);
+}
+static int schedule_multiply(lua_State *L) {
+    return make_pair(L, lc_schedule_multiply);
+}
+static int schedule_compose(lua_State *L) {
+    return make_pair(L, lc_schedule_compose);
+}
+
+static int schedule_clamp(lua_State *L) {
+    lc_schedule *s = lcl_check(L, 1, &LCL_SCHEDULE);
+    double low = lcl_number(L, 2), high = lcl_number(L, 3);
+    lc_schedule **slot = lcl_push(L, &LCL_SCHEDULE);
+    return lcl_done(L, lc_schedule_clamp(s, low, high, slot), 1);
+}
+
+static int schedule_tostring(lua_State *L) {
+    lc_schedule *s = lcl_check(L, 1, &LCL_SCHEDULE);
+    luaL_Buffer b;
+    char *room = luaL_buffinitsize(L, &b, 4096);
+    char *text = NULL;
+    lc_status status = lc_schedule_text(s, &text);
+    if (!status) {
+        size_t length = strlen(text);
+        memcpy(room, text, length < 4096 ? length : 4096);
+        lc_free(text);
+        luaL_pushresultsize(&b, length < 4096 ? length : 4096);
+    }
+    return lcl_done(L, status, 1);
+}
+
+static const luaL_Reg meta[] = {
+    {"__tostring", schedule_tostring}, {"__add", schedule_add}, {"__mul", schedule_multiply}, {NULL, NULL}};
+
+static void release(void *object) {
+    lc_schedule_release(object);
+}
+
+const lcl_type LCL_SCHEDULE = {"lacuna.schedule", release, NULL, meta};
+
+static const lcl_function methods[] = {
+    {"at", schedule_at, "s:at(progress, step) -> number",
+     "The value at a share of training, t.progress; schedules with knots at steps need t.step too."},
+    {"add", schedule_add, "s:add(other) -> schedule", "The sum with a number, knot list or schedule; s + other too."},
+    {"multiply", schedule_multiply, "s:multiply(other) -> schedule",
+     "The product with a number, knot list or schedule; s * other too."},
+    {"clamp", schedule_clamp, "s:clamp(low, high) -> schedule", "Kept within low..high."},
+    {"compose", schedule_compose, "s:compose(clock) -> schedule",
+     "s at the share of training that `clock` gives: lc.ramp {{0, 0.5}, {1, 1}} as clock starts it half way in."},
+    {0},
+};
+
+static const lcl_function functions[] = {
+    {"schedule", make_schedule, "lc.schedule(number | {{value, from}, ...}) -> schedule",
+     "A value that holds from knot to knot. `from` is a share of training; {value, step = 500} is an optimizer step. A "
+     "knot "
+     "takes effect at the first step t of n with (t - 1) / n >= from."},
+    {"ramp", make_ramp, "lc.ramp {{value, from}, ..., curve = \"linear\"} -> schedule",
+     "A value that goes from knot to knot in a line, or by curve = \"cubic\" (1 - (1 - s)^3) or \"cosine\"."},
+    {0},
+};
+
+int luaopen_lacuna_schedule(lua_State *L) {
+    lcl_register(L, &LCL_SCHEDULE);
+    lcl_metatable(L, &LCL_SCHEDULE);
+    lua_getfield(L, -1, "__index");
+    lcl_functions(L, methods);
+    lua_settop(L, 0);
+    lua_createtable(L, 0, 2);
+    lcl_functions(L, functions);
+    return 1;
+}

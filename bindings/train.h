@@ -1,0 +1,13 @@
+/* train.h: trainers as handles, and tensors as the leaves that they train. */
+#ifndef LCL_TRAIN_H
+#define LCL_TRAIN_H
+
+#include "lcl.h"
+#include "run/trainer.h"
+
+extern const lcl_type LCL_TRAINER;
+
+/* The leaf behind a tensor argument: itself, or what a parameter in its file's shape stands for. */
+lc_tensor *lcl_leaf(lua_State *L, int arg);
+
+#endif
