@@ -1,11 +1,10 @@
 /* json.c: the module lacuna.core.json: JSON text as Lua data. The way back is written in Lua (lacuna.json). */
 #include "io/json.h"
 
-#include "base/memory.h"
 #include "lcl.h"
 
 /* Registered, so that a document is given back when building its Lua value fails. */
-static const lcl_type DOCUMENT, TEXT;
+static const lcl_type DOCUMENT;
 
 static void push_value(lua_State *L, const json_t *value) {
     luaL_checkstack(L, 4, "JSON nested too deep");
@@ -66,9 +65,8 @@ static void release(void *object) {
 static const lcl_type DOCUMENT = {"lacuna.document", release, NULL, NULL};
 
 int luaopen_lacuna_json(lua_State *L) {
-    static const luaL_Reg functions[] = {{"decode", decode}, {"pretty", pretty}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"decode", decode}, {NULL, NULL}};
     lcl_register(L, &DOCUMENT);
-    lcl_register(L, &TEXT);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -9,13 +9,18 @@ local home = {
   param = "core.grad",
   params = "params",
   permutation = "core.random",
+  ramp = "core.schedule",
   rand = "core.random",
   randint = "core.random",
   randn = "core.random",
+  run = "run",
+  schedule = "core.schedule",
   scope = "core.grad",
   seed = "core.random",
   show = "show",
+  steps = "steps",
   stream = "core.random",
+  train = "steps",
 }
 
 -- Fields that are whole modules, "lacuna.<module>" (lc.mask, lc.io).

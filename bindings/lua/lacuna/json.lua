@@ -32,15 +32,22 @@ local function number(x)
   return text:find "[.e]" and text or text .. ".0"
 end
 
-local encode
+local encode -- (value, where, context): context is {tensors, inside, depth}; depth is nil for compact text
 
-local function encode_list(list, where, tensors, inside)
-  local parts = {}
-  for i = 1, #list do parts[i] = encode(list[i], ("%s[%d]"):format(where, i), tensors, inside) end
-  return "[" .. table.concat(parts, ",") .. "]"
+--- "[" .. parts .. "]", on one line or indented.
+local function enclose(parts, opening, closing, depth)
+  if not depth or #parts == 0 then return opening .. table.concat(parts, ",") .. closing end
+  local margin = "\n" .. ("  "):rep(depth)
+  return opening .. margin .. "  " .. table.concat(parts, "," .. margin .. "  ") .. margin .. closing
 end
 
-local function encode_object(object, where, tensors, inside)
+local function encode_list(list, where, context, depth)
+  local parts = {}
+  for i = 1, #list do parts[i] = encode(list[i], ("%s[%d]"):format(where, i), context) end
+  return enclose(parts, "[", "]", depth)
+end
+
+local function encode_object(object, where, context, depth)
   local keys, parts = {}, {}
   for key in pairs(object) do
     if type(key) ~= "string" then
@@ -49,31 +56,32 @@ local function encode_object(object, where, tensors, inside)
     keys[#keys + 1] = key
   end
   table.sort(keys)
+  local colon = depth and ": " or ":"
   for i, key in ipairs(keys) do
-    parts[i] = quote(key, where) .. ":" .. encode(object[key], where .. "." .. key, tensors, inside)
+    parts[i] = quote(key, where) .. colon .. encode(object[key], where .. "." .. key, context)
   end
-  return "{" .. table.concat(parts, ",") .. "}"
+  return enclose(parts, "{", "}", depth)
 end
 
-local function encode_table(value, where, tensors, inside)
-  if inside[value] then errors.fail("%s: a table that contains itself cannot be stored", where) end
-  inside[value] = true
-  local count = 0
+local function encode_table(value, where, context)
+  if context.inside[value] then errors.fail("%s: a table that contains itself cannot be stored", where) end
+  local count, depth = 0, context.depth
   for _ in pairs(value) do count = count + 1 end
   local form = count > 0 and count == #value and encode_list or encode_object
-  local text = form(value, where, tensors, inside)
-  inside[value] = nil
+  context.inside[value], context.depth = true, depth and depth + 1
+  local text = form(value, where, context, depth)
+  context.inside[value], context.depth = nil, depth
   return text
 end
 
-function encode(value, where, tensors, inside)
+function encode(value, where, context)
   local kind = type(value)
   if kind == "nil" then return "null" end
   if kind == "boolean" then return tostring(value) end
   if kind == "number" then return number(value) end
   if kind == "string" then return quote(value, where) end
-  if kind == "table" then return encode_table(value, where, tensors, inside) end
-  local metatable = getmetatable(value)
+  if kind == "table" then return encode_table(value, where, context) end
+  local metatable, tensors = getmetatable(value), context.tensors
   if tensors and metatable and metatable.__name == "lacuna.tensor" then
     tensors[#tensors + 1] = value
     return ('{"$tensor":%d}'):format(#tensors)
@@ -88,15 +96,15 @@ end
 ---@param tensors table|nil the tensors inside are added to this list
 ---@return string
 function json.encode(value, where, tensors)
-  return encode(value, where, tensors, {})
+  return encode(value, where, { tensors = tensors, inside = {} })
 end
 
---- The same, indented for people.
----@param value any plain data
+--- The same of plain data, indented for people, with a newline at its end.
+---@param value any
 ---@param where string begins error messages
 ---@return string
 function json.pretty(value, where)
-  return core.pretty(json.encode(value, where), where)
+  return encode(value, where, { inside = {}, depth = 0 }) .. "\n"
 end
 
 local function restore(value, tensors)

@@ -245,7 +245,7 @@ local function begin_step(loop)
 end
 
 local function evaluate(loop, t)
-  local eval, value = loop.user_options.eval, nil
+  local eval, value = loop.user_options.eval
   if type(eval) == "function" then
     value = grad.no_grad(eval, loop.model, t)
   else
