@@ -250,70 +250,71 @@ static lc_status check_fits(const lc_mask *m, lc_model *model) {
     return LC_OK;
 }
 
-/* What is done to one layer. */
-typedef lc_status (*mask_action)(lc_param *weight, lc_tensor *keep, void *context);
-
-static lc_status on_each(const lc_mask *m, lc_model *model, mask_action action, void *context) {
-    if (!model) model = m->model;
-    LC_TRY(check_fits(m, model));
-    lc_status status = LC_OK;
-    lc_cancel_hold();
-    for (int64_t i = 0; i < m->n && !status; i++)
-        status = action(layer_named(model, m->entries[i].name)->weight, m->entries[i].keep, context);
-    lc_cancel_release();
-    return status;
+static lc_param *weight_of(const lc_mask *m, lc_model *model, int64_t i) {
+    return layer_named(model, m->entries[i].name)->weight;
 }
 
-static lc_status zero_pruned(lc_param *weight, lc_tensor *keep, void *context) {
-    (void)context;
-    lc_tensor *pruned = NULL;
-    LC_TRY(lc_run(LC_OP_NOT, NULL, &keep, 1, &pruned));
-    lc_status status = lc_run_into(LC_OP_MASKED_FILL, NULL, (lc_tensor *[]){weight->leaf, pruned}, 2, &weight->leaf);
-    lc_tensor_release(pruned);
+static lc_status prepare_all(const lc_mask *m, lc_model *model, bool keep_values, lc_hold *hold) {
+    for (int64_t i = 0; i < m->n; i++)
+        LC_TRY(lc_hold_prepare(weight_of(m, model, i), m->entries[i].keep, keep_values, &hold[i]));
+    return LC_OK;
+}
+
+/* Holds the mask, or only zeroes what it prunes: in all layers, or, when memory runs out, in none. */
+static lc_status write_all(const lc_mask *m, lc_model *model, bool keep_values, lc_status (*write)(lc_hold *)) {
+    if (!model) model = m->model;
+    LC_TRY(check_fits(m, model));
+    lc_hold *hold = lc_calloc((size_t)m->n, sizeof *hold);
+    if (!hold) return LC_ENOMEM;
+    lc_status status = prepare_all(m, model, keep_values, hold);
+    lc_cancel_hold();
+    for (int64_t i = 0; i < m->n && !status; i++) status = write(&hold[i]);
+    lc_cancel_release();
+    for (int64_t i = 0; i < m->n; i++) lc_hold_drop(&hold[i]);
+    lc_free(hold);
     return status;
 }
 
 lc_status lc_mask_apply(const lc_mask *m, lc_model *model) {
-    return on_each(m, model, zero_pruned, NULL);
-}
-
-static lc_status hold(lc_param *weight, lc_tensor *keep, void *keep_values) {
-    return lc_param_hold(weight, keep, *(bool *)keep_values);
+    return write_all(m, model, false, lc_hold_zero);
 }
 
 lc_status lc_mask_hold(const lc_mask *m, lc_model *model, bool keep_values) {
-    return on_each(m, model, hold, &keep_values);
-}
-
-static lc_status lift(lc_param *weight, lc_tensor *keep, void *context) {
-    (void)keep;
-    (void)context;
-    lc_param_lift(weight);
-    return LC_OK;
+    return write_all(m, model, keep_values, lc_hold_commit);
 }
 
 lc_status lc_mask_lift(const lc_mask *m, lc_model *model) {
-    return on_each(m, model, lift, NULL);
+    if (!model) model = m->model;
+    LC_TRY(check_fits(m, model));
+    for (int64_t i = 0; i < m->n; i++) lc_param_lift(weight_of(m, model, i));
+    return LC_OK;
 }
 
-/* Adds to *count what the mask prunes and is not zero. */
-static lc_status count_violations(lc_param *weight, lc_tensor *keep, void *count) {
-    lc_tensor *alive = NULL, *wrong = NULL;
-    int64_t n = 0;
-    LC_TRY(lc_param_enforce(weight));
-    LC_TRY(is_not_zero(weight->leaf, &alive));
-    lc_status status = lc_run(LC_OP_GT, NULL, (lc_tensor *[]){alive, keep}, 2, &wrong);
-    if (!status) status = count_true(wrong, &n);
-    *(int64_t *)count += n;
-    lc_tensor_release(alive);
-    lc_tensor_release(wrong);
+/* How often a is true where b is not. */
+static lc_status count_beyond(lc_tensor *a, lc_tensor *b, int64_t *count) {
+    lc_tensor *beyond = NULL;
+    LC_TRY(lc_run(LC_OP_GT, NULL, (lc_tensor *[]){a, b}, 2, &beyond));
+    lc_status status = count_true(beyond, count);
+    lc_tensor_release(beyond);
     return status;
 }
 
 lc_status lc_mask_violations(const lc_mask *m, lc_model *model, int64_t *out) {
-    int64_t count = 0;
-    LC_TRY(on_each(m, model, count_violations, &count));
-    *out = count;
+    if (!model) model = m->model;
+    LC_TRY(check_fits(m, model));
+    int64_t total = 0;
+    for (int64_t i = 0; i < m->n; i++) {
+        lc_param *weight = weight_of(m, model, i);
+        lc_tensor *alive = NULL;
+        int64_t count = 0;
+        LC_TRY(lc_param_enforce(weight));
+        LC_TRY(is_not_zero(weight->leaf, &alive));
+        lc_status status = count_beyond(alive, m->entries[i].keep, &count);
+        lc_tensor_release(alive);
+        LC_TRY(status);
+        total += count;
+    }
+    *out = total;
     return LC_OK;
 }
 

@@ -61,36 +61,57 @@ done:
     return status;
 }
 
-static lc_status zero_pruned(lc_param *p, lc_tensor *keep) {
-    lc_tensor *pruned = NULL;
-    LC_TRY(lc_run(LC_OP_NOT, NULL, &keep, 1, &pruned));
+static lc_status zero(lc_param *p, lc_tensor *pruned) {
     lc_cancel_hold();
     lc_status status = lc_run_into(LC_OP_MASKED_FILL, NULL, (lc_tensor *[]){p->leaf, pruned}, 2, &p->leaf);
     lc_cancel_release();
-    lc_tensor_release(pruned);
     return status;
 }
 
-lc_status lc_param_hold(lc_param *p, lc_tensor *keep, bool keep_values) {
+lc_status lc_hold_prepare(lc_param *p, lc_tensor *keep, bool keep_values, lc_hold *out) {
     if (keep->dtype != LC_BOOL)
         return lc_fail(LC_EDTYPE, "%s: a mask is a bool tensor, not %s", p->name, lc_dtype_name(keep->dtype));
     if (!lc_same_shape(keep, p->leaf))
         return lc_fail(LC_ESHAPE, "%s: the mask is %s, the weight %s", p->name, LC_SHAPE(keep), LC_SHAPE(p->leaf));
-    lc_tensor *mask = NULL, *values = NULL;
+    lc_hold h = {.param = p};
     lc_status status;
     /* A copy: whoever made the mask may write into its own. */
-    LC_GOTO(failed, lc_run(LC_OP_COPY, &(lc_attr){.dtype = LC_BOOL}, &keep, 1, &mask));
-    if (keep_values) LC_GOTO(failed, remember_pruned(p, mask, &values));
-    LC_GOTO(failed, zero_pruned(p, mask));
-    lc_tensor_release(p->held);
-    lc_tensor_release(p->held_values);
-    p->held = mask;
-    p->held_values = values;
-    lc_param_enforced(p);
+    LC_GOTO(failed, lc_run(LC_OP_COPY, &(lc_attr){.dtype = LC_BOOL}, &keep, 1, &h.keep));
+    LC_GOTO(failed, lc_run(LC_OP_NOT, NULL, &keep, 1, &h.pruned));
+    if (keep_values) LC_GOTO(failed, remember_pruned(p, h.keep, &h.values));
+    *out = h;
     return LC_OK;
 failed:
-    lc_tensor_release(mask);
-    lc_tensor_release(values);
+    lc_hold_drop(&h);
+    return status;
+}
+
+lc_status lc_hold_zero(lc_hold *h) {
+    return zero(h->param, h->pruned);
+}
+
+lc_status lc_hold_commit(lc_hold *h) {
+    lc_param *p = h->param;
+    LC_TRY(zero(p, h->pruned));
+    lc_param_lift(p);
+    p->held = lc_tensor_retain(h->keep);
+    p->held_values = h->values ? lc_tensor_retain(h->values) : NULL;
+    lc_param_enforced(p);
+    return LC_OK;
+}
+
+void lc_hold_drop(lc_hold *h) {
+    lc_tensor_release(h->keep);
+    lc_tensor_release(h->pruned);
+    lc_tensor_release(h->values);
+    *h = (lc_hold){0};
+}
+
+lc_status lc_param_hold(lc_param *p, lc_tensor *keep, bool keep_values) {
+    lc_hold h = {0};
+    LC_TRY(lc_hold_prepare(p, keep, keep_values, &h));
+    lc_status status = lc_hold_commit(&h);
+    lc_hold_drop(&h);
     return status;
 }
 
@@ -102,7 +123,11 @@ void lc_param_lift(lc_param *p) {
 
 lc_status lc_param_enforce(lc_param *p) {
     if (!p->held || p->held_version == p->leaf->storage->version) return LC_OK;
-    LC_TRY(zero_pruned(p, p->held));
+    lc_tensor *pruned = NULL;
+    LC_TRY(lc_run(LC_OP_NOT, NULL, &p->held, 1, &pruned));
+    lc_status status = zero(p, pruned);
+    lc_tensor_release(pruned);
+    LC_TRY(status);
     lc_param_enforced(p);
     return LC_OK;
 }

@@ -36,6 +36,16 @@ lc_status lc_param_freeze(lc_param *p, bool frozen);
  * weights pruned now are remembered, beside those that were remembered before and stay pruned. On failure nothing has
  * changed. */
 lc_status lc_param_hold(lc_param *p, lc_tensor *keep, bool keep_values);
+/* The same in two steps, so that many parameters are held or none: all that can run out of memory is in the first. */
+typedef struct lc_hold {
+    lc_param *param;
+    lc_tensor *keep, *pruned, *values; /* the mask, its opposite, and what is remembered or NULL */
+} lc_hold;
+lc_status lc_hold_prepare(lc_param *p, lc_tensor *keep, bool keep_values, lc_hold *out);
+lc_status lc_hold_commit(lc_hold *h);
+lc_status lc_hold_zero(lc_hold *h); /* instead of commit: zeroes what is pruned, and holds nothing */
+void lc_hold_drop(lc_hold *h);      /* after either; an empty one is fine */
+
 /* Lets go of the mask: pruned weights stay zero until trained again. */
 void lc_param_lift(lc_param *p);
 /* Zeroes what the held mask prunes, if the storage changed since that was last known; nothing to do costs nothing. */
