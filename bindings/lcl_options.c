@@ -239,11 +239,8 @@ static void open_every_module(lua_State *L) {
     }
 }
 
-/* Adds one entry to the table at `docs`. Its name is how the signature begins, without "lc.": "zeros", "x:matmul". */
-static void push_entry(lua_State *L, int docs, const lcl_function *row) {
-    const char *name = row->signature;
-    if (strncmp(name, "lc.", 3) == 0) name += 3;
-    lua_pushlstring(L, name, strcspn(name, "( {\"'"));
+static void set_entry(lua_State *L, int docs, const char *prefix, const char *name, const lcl_function *row) {
+    lua_pushfstring(L, "%s%s", prefix, name);
     lua_createtable(L, 0, 3);
     set_string(L, "signature", row->signature);
     set_string(L, "text", row->doc);
@@ -252,6 +249,21 @@ static void push_entry(lua_State *L, int docs, const lcl_function *row) {
         lua_setfield(L, -2, "options");
     }
     lua_rawset(L, docs);
+}
+
+/* Adds a row to the table at `docs` under the name that its signature begins with: "zeros" for lc.zeros, "mask:hold" for a
+ * method. In signatures x is a tensor, whose methods are functions of lc too. */
+static void add_entry(lua_State *L, int docs, const lcl_function *row) {
+    const char *signature = row->signature;
+    size_t length = strcspn(signature, "( {\"'");
+    if (strncmp(signature, "x:", 2) == 0) {
+        set_entry(L, docs, "tensor:", row->name, row);
+        set_entry(L, docs, "", row->name, row);
+        return;
+    }
+    size_t skip = strncmp(signature, "lc.", 3) == 0 ? 3 : 0;
+    set_entry(L, docs, "", lua_pushlstring(L, signature + skip, length - skip), row);
+    lua_pop(L, 1);
 }
 
 /* The module lacuna.core.docs: name -> {signature, text, options = {{name, kind, default, doc, required, choices},
@@ -264,7 +276,7 @@ int luaopen_lacuna_docs(lua_State *L) {
         lua_Integer count = (lua_Integer)lua_rawlen(L, -1);
         for (lua_Integer i = 1; i <= count; i++) {
             lua_rawgeti(L, -1, i);
-            for (const lcl_function *row = lua_touserdata(L, -1); row->name; row++) push_entry(L, docs, row);
+            for (const lcl_function *row = lua_touserdata(L, -1); row->name; row++) add_entry(L, docs, row);
             lua_pop(L, 1);
         }
     }
