@@ -251,8 +251,8 @@ static void set_entry(lua_State *L, int docs, const char *prefix, const char *na
     lua_rawset(L, docs);
 }
 
-/* Adds a row to the table at `docs` under the name that its signature begins with: "zeros" for lc.zeros, "mask:hold" for a
- * method. In signatures x is a tensor, whose methods are functions of lc too. */
+/* Adds a row to the table at `docs` under the name that its signature begins with: "zeros" for lc.zeros, "mask:hold"
+ * for a method. In signatures x is a tensor, whose methods are functions of lc too. */
 static void add_entry(lua_State *L, int docs, const lcl_function *row) {
     const char *signature = row->signature;
     size_t length = strcspn(signature, "( {\"'");

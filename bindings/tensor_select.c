@@ -147,49 +147,72 @@ static int triu(lua_State *L) {
 
 /* -- putting together and taking apart -- */
 
-/* Reads the list of tensors at argument 1; the table keeps them. */
-static int read_list(lua_State *L, lc_tensor *in[LC_MAX_IN]) {
+/* The tensor that is entry `i`, from 1, of the list at argument 1; the table keeps it. */
+static lc_tensor *list_entry(lua_State *L, int64_t i) {
+    lua_rawgeti(L, 1, i);
+    lc_tensor *t = lcl_test(L, -1, &LCL_TENSOR);
+    if (!t)
+        lcl_error(L, "%s: entry %lld of the list is %s, not a tensor", lcl_function_name(L), (long long)i,
+                  lcl_describe(L, -1));
+    lua_pop(L, 1);
+    return t;
+}
+
+static int64_t list_length(lua_State *L) {
     const char *function = lcl_function_name(L);
     if (!lua_istable(L, 1)) lcl_error(L, "%s: expected a list of tensors, got %s", function, lcl_describe(L, 1));
     int64_t n = (int64_t)lua_rawlen(L, 1);
     if (n == 0) lcl_error(L, "%s: the list is empty", function);
-    if (n > LC_MAX_IN)
-        lcl_error(L, "%s: at most %d tensors at once, got %lld; put them together in parts", function, LC_MAX_IN,
-                  (long long)n);
-    for (int i = 0; i < n; i++) {
-        lua_rawgeti(L, 1, i + 1);
-        in[i] = lcl_test(L, -1, &LCL_TENSOR);
-        if (!in[i]) lcl_error(L, "%s: entry %d of the list is %s, not a tensor", function, i + 1, lcl_describe(L, -1));
-        lua_pop(L, 1);
+    return n;
+}
+
+/* Pushes entry `i` with a new dimension of size 1 at `dim`. */
+static lc_tensor *push_unsqueezed(lua_State *L, lc_tensor *x, int dim) {
+    int64_t shape[LC_MAX_DIMS];
+    for (int d = 0; d <= x->ndim; d++) shape[d] = d < dim ? x->shape[d] : d == dim ? 1 : x->shape[d - 1];
+    lc_tensor **slot = lcl_push(L, &LCL_TENSOR);
+    lcl_done(L, lc_reshape(x, x->ndim + 1, shape, slot), 0);
+    return *slot;
+}
+
+/* Pushes entries first..last of the list put end to end along `dim`; stacked ones get that dimension first. An op takes
+ * LC_MAX_IN tensors, so longer lists are put together in as many parts, and those by the same rule. */
+static lc_tensor *push_joined(lua_State *L, int64_t first, int64_t last, int dim, bool stacked) {
+    lc_tensor *in[LC_MAX_IN];
+    int64_t count = last - first + 1;
+    int parts = (int)lc_min(count, LC_MAX_IN), base = lua_gettop(L);
+    luaL_checkstack(L, LC_MAX_IN + 8, NULL);
+    for (int i = 0; i < parts; i++) {
+        int64_t begin = first + count * i / parts, end = first + count * (i + 1) / parts - 1;
+        if (begin < end)
+            in[i] = push_joined(L, begin, end, dim, stacked);
+        else
+            in[i] = stacked ? push_unsqueezed(L, list_entry(L, begin), dim) : list_entry(L, begin);
     }
-    return (int)n;
+    lc_attr attr = {.dim = dim};
+    lcl_apply(L, LC_OP_CAT, &attr, in, parts, 1);
+    lua_copy(L, -1, base + 1);
+    lua_settop(L, base + 1);
+    return lcl_tensor(L, base + 1);
 }
 
 static int cat(lua_State *L) {
-    lc_tensor *in[LC_MAX_IN];
-    int n = read_list(L, in);
-    lc_attr attr = {.dim = lcl_optional_dim(L, 2, in[0]->ndim, 0)};
-    return lcl_apply(L, LC_OP_CAT, &attr, in, n, 1);
+    int64_t n = list_length(L);
+    lc_tensor *first = list_entry(L, 1);
+    if (first->ndim == 0) lcl_error(L, "cat: tensors without dimensions cannot be put end to end; use lc.stack");
+    push_joined(L, 1, n, lcl_optional_dim(L, 2, first->ndim, 0), false);
+    return 1;
 }
 
-/* cat of tensors that each got a new dimension of size 1. */
 static int stack(lua_State *L) {
-    lc_tensor *in[LC_MAX_IN];
-    int n = read_list(L, in);
-    if (in[0]->ndim == LC_MAX_DIMS) lcl_error(L, "stack: a tensor has at most %d dimensions", LC_MAX_DIMS);
-    lc_attr attr = {.dim = lcl_optional_dim(L, 2, in[0]->ndim + 1, 0)};
-    luaL_checkstack(L, LC_MAX_IN + 4, NULL);
-    for (int i = 0; i < n; i++) {
-        if (!lc_same_shape(in[i], in[0]))
-            lcl_error(L, "stack: shapes must be equal, got %s and %s", LC_SHAPE(in[0]), LC_SHAPE(in[i]));
-        int64_t shape[LC_MAX_DIMS];
-        for (int d = 0; d <= in[i]->ndim; d++)
-            shape[d] = d < attr.dim ? in[i]->shape[d] : d == attr.dim ? 1 : in[i]->shape[d - 1];
-        lc_tensor **slot = lcl_push(L, &LCL_TENSOR);
-        lcl_done(L, lc_reshape(in[i], in[i]->ndim + 1, shape, slot), 0);
-        in[i] = *slot;
-    }
-    return lcl_apply(L, LC_OP_CAT, &attr, in, n, 1);
+    int64_t n = list_length(L);
+    lc_tensor *first = list_entry(L, 1);
+    if (first->ndim == LC_MAX_DIMS) lcl_error(L, "stack: a tensor has at most %d dimensions", LC_MAX_DIMS);
+    for (int64_t i = 2; i <= n; i++)
+        if (!lc_same_shape(list_entry(L, i), first))
+            lcl_error(L, "stack: shapes must be equal, got %s and %s", LC_SHAPE(first), LC_SHAPE(list_entry(L, i)));
+    push_joined(L, 1, n, lcl_optional_dim(L, 2, first->ndim + 1, 0), true);
+    return 1;
 }
 
 /* Sets entry `number` of the list on top of the stack to x's range along dim. */
