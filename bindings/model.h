@@ -17,7 +17,7 @@ extern const lcl_type
  * as that lives, so that handles can be keys of tables. */
 void lcl_push_layer(lua_State *L, lc_layer *layer);
 void lcl_push_block(lua_State *L, lc_block *block);
-void lcl_push_param(lua_State *L, lc_model *model, lc_param *param);
+void lcl_push_param(lua_State *L, lc_param *param);
 
 /* The parts of `model` that the argument chooses: a selection, a layer, block or parameter, a role, name or glob, a
  * list of those, a function(thing, name) -> whether, or nil for all. Layers and blocks stand for their parameters where
@@ -29,5 +29,19 @@ lc_selection *lcl_layers(lua_State *L, int arg);
 /* Reads a table {ids, labels, attention_mask, token_type_ids}, or ids alone, into *batch. Pushes four values, which
  * keep the tensors: those are borrowed. */
 void lcl_batch(lua_State *L, int arg, lc_batch *batch);
+/* The integers of one such field as (B, T); a list of T is one row. Pushes one value. */
+lc_tensor *lcl_rows(lua_State *L, int index);
+
+/* Pushes an empty slot for text that core allocates; it is freed with the value. bindings/model.c */
+char **lcl_text(lua_State *L);
+
+/* Registers the types of selection.c, layer.c and method.c; called when lacuna.core.model opens. */
+void lcl_open_selection(lua_State *L);
+void lcl_open_layer(lua_State *L);
+void lcl_open_method(lua_State *L);
+
+/* layer:transform and layer:replace. bindings/method.c */
+int lcl_layer_transform(lua_State *L);
+int lcl_layer_replace(lua_State *L);
 
 #endif

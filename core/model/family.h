@@ -8,6 +8,7 @@ struct lc_family {
     const char *name;         /* config.json's "model_type" */
     const char *prefix;       /* of all names but the head's: "transformer."; files may have it or not */
     const char *architecture; /* transformers' class with the language-modelling head */
+    const char *const *keys;  /* what a configuration may say; NULL-terminated */
     const char *initializer;  /* the configuration's key for the deviation of fresh weights */
     bool scales_residual;     /* fresh attention.out and mlp.down are divided by sqrt(2 layers) */
     bool causal;              /* the loss shifts labels, perplexity and generation make sense */

@@ -171,10 +171,31 @@ static bool gpt2_is_buffer(const char *name) {
     return stem > 5 && !strncmp(dot - 5, ".attn", 5) && (!strcmp(dot, ".bias") || !strcmp(dot, ".masked_bias"));
 }
 
+static const char *const gpt2_keys[] = {"vocab_size",
+                                        "n_positions",
+                                        "n_embd",
+                                        "n_layer",
+                                        "n_head",
+                                        "n_inner",
+                                        "activation_function",
+                                        "resid_pdrop",
+                                        "embd_pdrop",
+                                        "attn_pdrop",
+                                        "layer_norm_epsilon",
+                                        "initializer_range",
+                                        "scale_attn_weights",
+                                        "scale_attn_by_inverse_layer_idx",
+                                        "tie_word_embeddings",
+                                        "bos_token_id",
+                                        "eos_token_id",
+                                        "pad_token_id",
+                                        NULL};
+
 const lc_family lc_family_gpt2 = {
     .name = "gpt2",
     .prefix = "transformer.",
     .architecture = "GPT2LMHeadModel",
+    .keys = gpt2_keys,
     .initializer = "initializer_range",
     .scales_residual = true,
     .causal = true,

@@ -170,7 +170,7 @@ lc_status lc_model_sparsity(lc_model *m, double *out) {
 
 /* -- printing ----------------------------------------------------------------------------------- */
 
-static lc_status count_installed(void *context, lc_installed *installed) {
+static lc_status installed_line(void *context, lc_installed *installed) {
     lc_strbuf *b = context;
     lc_strbuf_printf(b, "\n  %s: %s '%s'", installed->layer->name,
                      installed->method.transform ? "transform" : "product", installed->method.name);
@@ -206,10 +206,14 @@ lc_status lc_model_text(lc_model *m, char **out) {
         frozen += m->params[i]->frozen;
     }
     lc_strbuf b = {0};
-    lc_strbuf_printf(&b, "%s: %lld blocks, width %lld, vocabulary %lld, %lld positions, %.1fM parameters, %s",
-                     m->family->name, (long long)m->sizes.layers, (long long)m->sizes.width,
-                     (long long)m->sizes.vocabulary, (long long)m->sizes.positions, (double)weights / 1e6,
-                     lc_dtype_name(m->dtype));
+    lc_strbuf_printf(&b, "%s: %lld blocks, width %lld, vocabulary %lld, %lld positions, ", m->family->name,
+                     (long long)m->sizes.layers, (long long)m->sizes.width, (long long)m->sizes.vocabulary,
+                     (long long)m->sizes.positions);
+    if (weights < 1000000)
+        lc_strbuf_printf(&b, "%lld parameters, ", (long long)weights);
+    else
+        lc_strbuf_printf(&b, "%.1fM parameters, ", (double)weights / 1e6);
+    lc_strbuf_puts(&b, lc_dtype_name(m->dtype));
     if (frozen) lc_strbuf_printf(&b, ", %lld of %lld tensors frozen", (long long)frozen, (long long)m->n_params);
     lc_status status = LC_OK;
     for (int64_t i = 0; i < m->n_linears && !status; i++) {
@@ -217,7 +221,7 @@ lc_status lc_model_text(lc_model *m, char **out) {
         for (int64_t k = 0; k < i; k++) seen = seen || !strcmp(m->linears[k]->role, m->linears[i]->role);
         if (!seen) status = role_line(m, i, &b);
     }
-    if (!status) status = lc_model_each_installed(m, count_installed, &b);
+    if (!status) status = lc_model_each_installed(m, installed_line, &b);
     if (status) {
         lc_strbuf_free(&b);
         return status;

@@ -5,6 +5,8 @@
 local home = {
   func = "core.func",
   gradcheck = "core.grad",
+  load = "core.model",
+  model = "model",
   no_grad = "core.grad",
   param = "core.grad",
   params = "params",

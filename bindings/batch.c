@@ -1,0 +1,42 @@
+/* batch.c: batches of ids as tables: {ids, labels, attention_mask, token_type_ids}, or ids alone. */
+#include "base/memory.h"
+#include "model.h"
+
+/* A list of ids stands for one row: (T) becomes (1, T). Replaces the tensor on top of the stack where it must. */
+static lc_tensor *as_rows(lua_State *L, lc_tensor *t) {
+    if (t->ndim != 1) return t;
+    lc_tensor **slot = lcl_push(L, &LCL_TENSOR);
+    lcl_done(L, lc_view_reshape(t, 2, (int64_t[]){1, t->shape[0]}, slot), 1);
+    lua_remove(L, -2);
+    return *slot;
+}
+
+lc_tensor *lcl_rows(lua_State *L, int index) {
+    return as_rows(L, lcl_ids(L, index));
+}
+
+/* Pushes the table's field as (B, T); NULL for nil. */
+static lc_tensor *push_field(lua_State *L, int table, const char *name) {
+    if (lua_getfield(L, table, name) == LUA_TNIL) return NULL;
+    lc_tensor *t = lcl_rows(L, lua_gettop(L));
+    lua_remove(L, -2);
+    return t;
+}
+
+void lcl_batch(lua_State *L, int arg, lc_batch *batch) {
+    luaL_checkstack(L, 8, NULL);
+    bool named = lua_istable(L, arg) && lua_getfield(L, arg, "ids") != LUA_TNIL;
+    if (lua_istable(L, arg)) lua_pop(L, 1);
+    *batch = (lc_batch){0};
+    if (!named) {
+        if (!lua_istable(L, arg) && !lcl_test(L, arg, &LCL_TENSOR))
+            lcl_expected(L, arg, "a batch {ids = ..., labels = ...} or ids");
+        batch->ids = lcl_rows(L, arg);
+        lua_settop(L, lua_gettop(L) + 3);
+        return;
+    }
+    batch->ids = push_field(L, arg, "ids");
+    batch->labels = push_field(L, arg, "labels");
+    batch->attention_mask = push_field(L, arg, "attention_mask");
+    batch->token_type_ids = push_field(L, arg, "token_type_ids");
+}

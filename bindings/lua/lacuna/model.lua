@@ -1,0 +1,49 @@
+--- lc.model: fresh models, with the names of their configuration checked.
+
+local core = require "lacuna.core.model"
+local errors = require "lacuna.errors"
+
+local model = {}
+
+-- Options of the call itself; everything else is the family's configuration.
+local own = { family = true, seed = true, dtype = true, tokenizer = true }
+
+local function check_names(options, keys)
+  local known = { "family", "seed", "dtype", "tokenizer" }
+  local is_key = {}
+  for _, key in ipairs(keys) do
+    known[#known + 1] = key
+    is_key[key] = true
+  end
+  for name in pairs(options) do
+    if not own[name] and not is_key[name] then
+      errors.fail("model: unknown option '%s'%s", tostring(name), errors.suggestion(tostring(name), known))
+    end
+  end
+end
+
+--- A fresh model: lc.model { family = "gpt2", n_layer = 4, ..., seed = 1, tokenizer = tok }. Keys are those of the family's
+-- config.json, defaults those of transformers. A tokenizer gives the vocabulary's size and the end-of-text token where the
+-- configuration does not.
+---@param options table
+---@return userdata
+function model.model(options)
+  if type(options) ~= "table" then errors.fail("model: expected {family = ..., ...}, got %s", type(options)) end
+  if type(options.family) ~= "string" then errors.fail "model: option 'family' is missing, as in family = 'gpt2'" end
+  check_names(options, core.keys(options.family))
+  local config = { model_type = options.family }
+  for name, value in pairs(options) do
+    if not own[name] then config[name] = value end
+  end
+  local tokenizer = options.tokenizer
+  if tokenizer then
+    config.vocab_size = config.vocab_size or #tokenizer
+    if tokenizer.eos then
+      config.bos_token_id = config.bos_token_id or tokenizer.eos
+      config.eos_token_id = config.eos_token_id or tokenizer.eos
+    end
+  end
+  return core.make(config, options.seed, options.dtype, tokenizer)
+end
+
+return model

@@ -1,0 +1,611 @@
+/* model.c: the module lacuna.core.model: loading, making and using models. */
+#include "model.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/random.h"
+#include "grad/graph.h"
+#include "io/hub.h"
+#include "model/family.h"
+#include "text.h"
+
+static lc_model *check(lua_State *L) {
+    return lcl_check(L, 1, &LCL_MODEL);
+}
+
+/* -- text from core -- */
+
+static void release_text(void *object) {
+    lc_free(object);
+}
+
+static const lcl_type TEXT = {"lacuna.text", release_text, NULL, NULL};
+
+char **lcl_text(lua_State *L) {
+    return lcl_push(L, &TEXT);
+}
+
+/* -- making models -- */
+
+typedef struct load_options {
+    int dtype, device;
+} load_options;
+
+static const char *const dtypes[] = {"f32", "f64", NULL}, *const devices[] = {"cpu", NULL};
+static const lc_dtype dtype_of[] = {LC_F32, LC_F64};
+
+static const lcl_option load_rows[] = {
+    {"dtype", LCL_CHOICE, offsetof(load_options, dtype), .choices = dtypes, .fallback = "'f32'",
+     .doc = "what it computes in"},
+    {"device", LCL_CHOICE, offsetof(load_options, device), .choices = devices, .fallback = "'cpu'",
+     .doc = "where it lives"},
+    {0},
+};
+static const lcl_option_set load_set = {"load", load_rows};
+
+static int load(lua_State *L) {
+    const char *name = lcl_string(L, 1);
+    load_options o;
+    lcl_options(L, 2, &load_set, &o);
+    char **directory = lcl_text(L);
+    lcl_done(L, lc_hub_resolve(name, directory), 0);
+    lc_model **slot = lcl_push(L, &LCL_MODEL);
+    return lcl_done(L, lc_model_load(*directory, dtype_of[o.dtype], slot), 1);
+}
+
+static void release_json(void *object) {
+    json_decref(object);
+}
+
+static const lcl_type JSON = {"lacuna.configuration", release_json, NULL, NULL};
+
+/* The value at `index` as JSON, in a slot that is pushed. */
+static json_t **push_json(lua_State *L, int index) {
+    index = lua_absindex(L, index);
+    json_t **slot = lcl_push(L, &JSON);
+    if (lua_isboolean(L, index))
+        *slot = json_boolean(lua_toboolean(L, index));
+    else if (lua_isinteger(L, index))
+        *slot = json_integer(lua_tointeger(L, index));
+    else if (lua_type(L, index) == LUA_TNUMBER)
+        *slot = json_real(lua_tonumber(L, index));
+    else if (lua_type(L, index) == LUA_TSTRING)
+        *slot = json_string(lua_tostring(L, index));
+    else
+        lcl_error(L, "model: a configuration holds numbers, strings and booleans, got %s", lcl_describe(L, index));
+    if (!*slot) lcl_error(L, "model: %s cannot be stored", lcl_describe(L, index));
+    return slot;
+}
+
+/* Pushes the table at `index` as a JSON object. */
+static json_t *push_config(lua_State *L, int index) {
+    json_t **config = lcl_push(L, &JSON);
+    *config = json_object();
+    for (lua_pushnil(L); lua_next(L, index);) {
+        json_t **value = push_json(L, -1);
+        if (!*config || json_object_set(*config, lcl_string(L, -3), *value)) lcl_error(L, "model: out of memory");
+        lua_pop(L, 2);
+    }
+    return *config;
+}
+
+/* make(config, seed or nil, dtype, tokenizer or nil) -> model: for lc.model, which has checked the names. */
+static int make(lua_State *L) {
+    lc_dtype dtype = lcl_dtype(L, 3, LC_F32);
+    uint64_t seed = lua_isnil(L, 2) ? lc_stream_u64(lcl_stream(L, "model")) : (uint64_t)lcl_integer(L, 2);
+    lc_tokenizer *tokenizer = lua_isnil(L, 4) ? NULL : lcl_check(L, 4, &LCL_TOKENIZER);
+    json_t *config = push_config(L, 1);
+    lc_model **slot = lcl_push(L, &LCL_MODEL);
+    lcl_done(L, lc_model_new(config, seed, dtype, slot), 1);
+    if (tokenizer) (*slot)->tokenizer = lc_tokenizer_retain(tokenizer);
+    return 1;
+}
+
+/* keys(family) -> the names that its configuration may have */
+static int keys(lua_State *L) {
+    const lc_family *family;
+    lcl_done(L, lc_family_find(lcl_string(L, 1), &family), 0);
+    lua_newtable(L);
+    for (int i = 0; family->keys[i]; i++) {
+        lua_pushstring(L, family->keys[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+/* -- passes -- */
+
+typedef struct pass_options {
+    bool train, logits;
+} pass_options;
+
+static const lcl_option logits_rows[] = {
+    {"attention_mask", LCL_ANY, .doc = "(B, T), 0 = padding"},
+    {"token_type_ids", LCL_ANY, .doc = "(B, T)"},
+    {"train", LCL_BOOL, offsetof(pass_options, train), .fallback = "false", .doc = "dropout on"},
+    {0},
+};
+static const lcl_option_set logits_set = {"logits", logits_rows};
+
+static int model_logits(lua_State *L) {
+    lc_model *m = check(L);
+    pass_options o;
+    lc_batch batch;
+    lcl_options(L, 3, &logits_set, &o);
+    lcl_batch(L, 2, &batch);
+    if (lcl_field(L, 3, "attention_mask") != LUA_TNIL) batch.attention_mask = lcl_rows(L, lua_gettop(L));
+    if (lcl_field(L, 3, "token_type_ids") != LUA_TNIL) batch.token_type_ids = lcl_rows(L, lua_gettop(L));
+    lc_tensor **slot = lcl_push(L, &LCL_TENSOR);
+    lua_State *outer = lcl_enter(L);
+    lc_status status = lc_model_logits(m, &batch, o.train, slot);
+    lcl_leave(outer);
+    return lcl_done(L, status, 1);
+}
+
+static const lcl_option loss_rows[] = {
+    {"train", LCL_BOOL, offsetof(pass_options, train), .fallback = "false", .doc = "dropout on"},
+    {"logits", LCL_BOOL, offsetof(pass_options, logits), .fallback = "false", .doc = "give the logits too"},
+    {0},
+};
+static const lcl_option_set loss_set = {"loss", loss_rows};
+
+static int model_loss(lua_State *L) {
+    lc_model *m = check(L);
+    pass_options o;
+    lc_batch batch;
+    lcl_options(L, 3, &loss_set, &o);
+    lcl_batch(L, 2, &batch);
+    lc_tensor **loss = lcl_push(L, &LCL_TENSOR), **logits = lcl_push(L, &LCL_TENSOR);
+    lc_loss_options options = {.train = o.train, .logits = o.logits ? logits : NULL};
+    lua_State *outer = lcl_enter(L);
+    lc_status status = lc_model_loss(m, &batch, &options, loss);
+    lcl_leave(outer);
+    lcl_done(L, status, 0);
+    if (!o.logits) lua_pop(L, 1);
+    return o.logits ? 2 : 1;
+}
+
+/* -- parts -- */
+
+static int select_parts(lua_State *L, lc_part part) {
+    lcl_selection(L, 2, check(L), part);
+    return 1;
+}
+
+static int model_parameters(lua_State *L) {
+    return select_parts(L, LC_PART_PARAMETER);
+}
+
+static int model_linears(lua_State *L) {
+    return select_parts(L, LC_PART_LINEAR);
+}
+
+static int model_blocks(lua_State *L) {
+    return select_parts(L, LC_PART_BLOCK);
+}
+
+static int model_parameter(lua_State *L) {
+    lc_model *m = check(L);
+    const char *name = lcl_string(L, 2);
+    lc_param *p = lc_model_param(m, name);
+    if (!p) {
+        lc_selection **slot = lcl_push(L, &LCL_SELECTION); /* for its message, which lists what there is */
+        lcl_done(L, lc_select_matching(m, LC_PART_PARAMETER, name, slot), 0);
+        lcl_error(L, "parameter: '%s' is not the name of one parameter; model:parameters '%s' selects several", name,
+                  name);
+    }
+    lcl_push_param(L, p);
+    return 1;
+}
+
+static int set_frozen(lua_State *L, bool frozen) {
+    lc_selection *s = lcl_selection(L, 2, check(L), LC_PART_PARAMETER);
+    for (int64_t i = 0; i < s->n; i++) lcl_done(L, lc_param_freeze(lc_selected_param(s, i), frozen), 0);
+    return 0;
+}
+
+static int model_freeze(lua_State *L) {
+    return set_frozen(L, true);
+}
+
+static int model_unfreeze(lua_State *L) {
+    return set_frozen(L, false);
+}
+
+static int model_sparsity(lua_State *L) {
+    lc_model *m = check(L);
+    double sparsity;
+    if (lua_isnoneornil(L, 2))
+        lcl_done(L, lc_model_sparsity(m, &sparsity), 0);
+    else
+        lcl_done(L, lc_selection_sparsity(lcl_selection(L, 2, m, LC_PART_LINEAR), &sparsity), 0);
+    lua_pushnumber(L, sparsity);
+    return 1;
+}
+
+/* -- copies -- */
+
+static int model_clone(lua_State *L) {
+    lc_model *m = check(L), **slot = lcl_push(L, &LCL_MODEL);
+    return lcl_done(L, lc_model_clone(m, slot), 1);
+}
+
+static int model_snapshot(lua_State *L) {
+    lc_model *m = check(L);
+    lc_snapshot **slot = lcl_push(L, &LCL_SNAPSHOT);
+    return lcl_done(L, lc_model_snapshot(m, slot), 1);
+}
+
+static int model_restore(lua_State *L) {
+    return lcl_done(L, lc_model_restore(check(L), lcl_check(L, 2, &LCL_SNAPSHOT)), 0);
+}
+
+static int model_save(lua_State *L) {
+    lc_model *m = check(L);
+    return lcl_done(L, lc_model_save(m, lcl_string(L, 2)), 0);
+}
+
+/* -- perplexity -- */
+
+static const char *const protocols[] = {"windows", "strided", NULL};
+static const lcl_option perplexity_rows[] = {
+    {"protocol", LCL_CHOICE, offsetof(lc_perplexity_options, protocol), .choices = protocols, .fallback = "'windows'",
+     .doc = "windows: side by side, the tail dropped; strided: overlapping, the tail kept"},
+    {"window", LCL_INT, offsetof(lc_perplexity_options, window), .min = 2, .max = 1e9,
+     .doc = "tokens; default the model's positions, at most 2048"},
+    {"stride", LCL_INT, offsetof(lc_perplexity_options, stride), .min = 1, .max = 1e9,
+     .doc = "tokens between windows, strided only; default half a window"},
+    {0},
+};
+static const lcl_option_set perplexity_set = {"perplexity", perplexity_rows};
+
+/* Pushes the ids at `index`, a list or tensor, as a buffer of i32. */
+static const int32_t *push_tokens(lua_State *L, int index, int64_t *n) {
+    lc_tensor *ids = lcl_ids(L, index);
+    if (ids->ndim != 1) lcl_expected(L, index, "a dataset, text, or one list of ids");
+    *n = ids->shape[0];
+    int32_t *tokens = lua_newuserdatauv(L, (size_t)*n * sizeof *tokens, 0);
+    for (int64_t i = 0; i < *n; i++) {
+        int64_t id = lc_get_i64(ids, lc_position(ids, i));
+        if (id < 0 || id > INT32_MAX) lcl_error(L, "perplexity: %lld is no token id", (long long)id);
+        tokens[i] = (int32_t)id;
+    }
+    return tokens;
+}
+
+static int model_perplexity(lua_State *L) {
+    lc_model *m = check(L);
+    lc_perplexity_options o = {0};
+    lc_perplexity_result result;
+    int protocol = 0;
+    lcl_options(L, 3, &perplexity_set, &o);
+    protocol = (int)o.protocol;
+    int64_t n;
+    lc_dataset *data = lcl_test(L, 2, &LCL_DATASET);
+    const int32_t *tokens = data ? lc_dataset_tokens(data, &n) : push_tokens(L, 2, &n);
+    lua_State *outer = lcl_enter(L);
+    lc_status status = lc_model_perplexity(m, tokens, n, &o, &result);
+    lcl_leave(outer);
+    lcl_done(L, status, 0);
+    lua_pushnumber(L, result.perplexity);
+    lua_createtable(L, 0, 3);
+    lua_pushstring(L, protocols[protocol]);
+    lua_setfield(L, -2, "protocol");
+    lua_pushinteger(L, result.tokens);
+    lua_setfield(L, -2, "tokens");
+    lua_pushinteger(L, result.windows);
+    lua_setfield(L, -2, "windows");
+    return 2;
+}
+
+/* -- generation -- */
+
+static const lcl_option generate_rows[] = {
+    {"tokens", LCL_INT, offsetof(lc_generate_options, tokens), .min = 0, .max = 1e9, .fallback = "64",
+     .doc = "at most so many new tokens"},
+    {"temperature", LCL_NUMBER, offsetof(lc_generate_options, temperature), .min = 0, .max = 1e6,
+     .doc = "0 = greedy, the default; 1 where top_k or top_p is given"},
+    {"top_k", LCL_INT, offsetof(lc_generate_options, top_k), .min = 1, .max = 1e9,
+     .doc = "draw from the k likeliest only"},
+    {"top_p", LCL_NUMBER, offsetof(lc_generate_options, top_p), .min = 0, .max = 1, .fallback = "1",
+     .doc = "draw from the fewest whose probabilities reach p"},
+    {"seed", LCL_ANY, .doc = "of what is drawn; default the next of the stream 'generate'"},
+    {"stop", LCL_ANY, .doc = "the id that ends a continuation and is left out; default end of text; false = none"},
+    {0},
+};
+static const lcl_option_set generate_set = {"generate", generate_rows};
+
+/* The id that ends text: the tokenizer's, else the configuration's; -1 = none. */
+static int64_t end_of_text(const lc_model *m) {
+    int64_t id = m->tokenizer ? lc_tokenizer_eos(m->tokenizer) : -1;
+    const json_t *named = json_object_get(m->config, "eos_token_id");
+    if (id < 0 && json_is_integer(named)) id = json_integer_value(named);
+    return id < m->sizes.vocabulary ? id : -1;
+}
+
+static void read_generate(lua_State *L, int arg, const lc_model *m, lc_generate_options *o) {
+    *o = (lc_generate_options){.temperature = -1, .end = end_of_text(m)};
+    lcl_options(L, arg, &generate_set, o);
+    if (o->temperature < 0) o->temperature = o->top_k || o->top_p < 1 ? 1 : 0;
+    int type = lcl_field(L, arg, "seed");
+    if (type != LUA_TNIL)
+        o->seed = (uint64_t)lcl_integer(L, lua_gettop(L));
+    else if (o->temperature > 0)
+        o->seed = lc_stream_u64(lcl_stream(L, "generate"));
+    type = lcl_field(L, arg, "stop");
+    if (type == LUA_TBOOLEAN && !lua_toboolean(L, -1))
+        o->end = -1;
+    else if (type != LUA_TNIL)
+        o->end = lcl_integer(L, lua_gettop(L));
+    lua_pop(L, 2);
+}
+
+/* Pushes the ids of the text at `index` as an i64 tensor. */
+static lc_tensor *push_encoded(lua_State *L, lc_tokenizer *tokenizer, int index) {
+    size_t length;
+    const char *text = lua_tolstring(L, index, &length);
+    lc_ids ids = {0};
+    char **data = lcl_text(L); /* frees the ids */
+    lc_status status = lc_tokenizer_encode(tokenizer, text, length, true, &ids);
+    *data = (char *)ids.data;
+    lcl_done(L, status, 0);
+    lc_tensor **slot = lcl_push(L, &LCL_TENSOR);
+    lcl_done(L, lc_tensor_new(LC_I64, 1, &ids.count, LC_CPU, slot), 1);
+    for (int64_t i = 0; i < ids.count; i++) LC_DATA(int64_t, *slot)[i] = ids.data[i];
+    return *slot;
+}
+
+/* Pushes the prompt at `index`, text or ids, as an i64 tensor (T). */
+static lc_tensor *push_prompt(lua_State *L, lc_model *m, int index) {
+    if (lua_type(L, index) == LUA_TSTRING) {
+        if (!m->tokenizer) lcl_error(L, "generate: this model has no tokenizer; give the prompt as a list of ids");
+        return push_encoded(L, m->tokenizer, index);
+    }
+    lc_tensor *ids = lcl_ids(L, index), **slot = lcl_push(L, &LCL_TENSOR);
+    lcl_done(L, lc_cast(ids, LC_I64, slot), 1);
+    return *slot;
+}
+
+/* Pushes the continuation as its prompt was: text or a list of ids. */
+static void push_continuation(lua_State *L, lc_model *m, bool text, const lc_tensor *ids) {
+    int64_t n = ids->shape[0];
+    if (text) {
+        char **decoded = lcl_text(L);
+        size_t length;
+        lcl_done(L, lc_tokenizer_decode(m->tokenizer, LC_DATA(int64_t, ids), n, false, decoded, &length), 0);
+        lua_pushlstring(L, *decoded, length);
+        lua_remove(L, -2);
+        return;
+    }
+    lua_createtable(L, (int)n, 0);
+    for (int64_t i = 0; i < n; i++) {
+        lua_pushinteger(L, LC_DATA(int64_t, ids)[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+}
+
+/* Whether the argument is several prompts: a list whose first element is no id. */
+static bool is_list_of_prompts(lua_State *L, int index) {
+    if (!lua_istable(L, index)) return false;
+    bool several = lua_geti(L, index, 1) != LUA_TNUMBER;
+    lua_pop(L, 1);
+    return several;
+}
+
+/* One prompt at `index` becomes a list of one. */
+static void make_list(lua_State *L, int index) {
+    lua_createtable(L, 1, 0);
+    lua_pushvalue(L, index);
+    lua_rawseti(L, -2, 1);
+    lua_replace(L, index);
+}
+
+/* Pushes the prompts in the list at `list` as an array of tensors, and a table that keeps them. */
+static lc_tensor **push_prompts(lua_State *L, lc_model *m, int list, lua_Integer n) {
+    lc_tensor **prompts = lua_newuserdatauv(L, (size_t)n * sizeof *prompts, 0);
+    lua_newtable(L);
+    int kept = lua_gettop(L);
+    for (lua_Integer i = 0; i < n; i++) {
+        lua_geti(L, list, i + 1);
+        prompts[i] = push_prompt(L, m, lua_gettop(L));
+        lua_rawseti(L, kept, i + 1);
+        lua_settop(L, kept);
+    }
+    return prompts;
+}
+
+/* Pushes a table of n empty tensor handles; slots[i] is where the i-th takes its tensor. */
+static void push_slots(lua_State *L, lua_Integer n, lc_tensor ***slots) {
+    lua_createtable(L, (int)n, 0);
+    for (lua_Integer i = 0; i < n; i++) {
+        slots[i] = lcl_push(L, &LCL_TENSOR);
+        lua_rawseti(L, -2, i + 1);
+    }
+}
+
+static int model_generate(lua_State *L) {
+    lc_model *m = check(L);
+    lc_generate_options o;
+    read_generate(L, 3, m, &o);
+    bool several = is_list_of_prompts(L, 2);
+    lua_settop(L, 2);
+    if (!several) make_list(L, 2);
+    lua_Integer n = luaL_len(L, 2);
+    if (n < 1) lcl_error(L, "generate: the list of prompts is empty");
+    lc_tensor **made = lua_newuserdatauv(L, (size_t)n * sizeof *made, 0);
+    lc_tensor ***slots = lua_newuserdatauv(L, (size_t)n * sizeof *slots, 0);
+    push_slots(L, n, slots);
+    lc_tensor **prompts = push_prompts(L, m, 2, n);
+    lua_State *outer = lcl_enter(L);
+    lc_status status = lc_model_generate(m, prompts, n, &o, made);
+    lcl_leave(outer);
+    lcl_done(L, status, 0);
+    for (lua_Integer i = 0; i < n; i++) *slots[i] = made[i];
+    lua_createtable(L, (int)n, 0);
+    int results = lua_gettop(L);
+    for (lua_Integer i = 0; i < n; i++) {
+        bool text = lua_geti(L, 2, i + 1) == LUA_TSTRING;
+        lua_pop(L, 1);
+        push_continuation(L, m, text, made[i]);
+        if (!several) return 1;
+        lua_rawseti(L, results, i + 1);
+    }
+    return 1;
+}
+
+/* -- fields -- */
+
+static int get_family(lua_State *L, lc_model *m) {
+    lua_pushstring(L, m->family->name);
+    return 1;
+}
+
+static int get_dtype(lua_State *L, lc_model *m) {
+    lua_pushstring(L, lc_dtype_name(m->dtype));
+    return 1;
+}
+
+static int get_tokenizer(lua_State *L, lc_model *m) {
+    if (!m->tokenizer) return 0;
+    lc_tokenizer **slot = lcl_push(L, &LCL_TOKENIZER);
+    *slot = lc_tokenizer_retain(m->tokenizer);
+    return 1;
+}
+
+static int get_recompute(lua_State *L, lc_model *m) {
+    lua_pushboolean(L, m->recompute);
+    return 1;
+}
+
+static int get_vocabulary(lua_State *L, lc_model *m) {
+    lua_pushinteger(L, m->sizes.vocabulary);
+    return 1;
+}
+
+static int get_positions(lua_State *L, lc_model *m) {
+    lua_pushinteger(L, m->sizes.positions);
+    return 1;
+}
+
+static int get_width(lua_State *L, lc_model *m) {
+    lua_pushinteger(L, m->sizes.width);
+    return 1;
+}
+
+static const struct property {
+    const char *name;
+    int (*get)(lua_State *L, lc_model *m); /* 0 results = nil */
+} properties[] = {
+    {"family", get_family},         {"dtype", get_dtype},
+    {"tokenizer", get_tokenizer},   {"recompute", get_recompute},
+    {"vocabulary", get_vocabulary}, {"positions", get_positions},
+    {"width", get_width},           {NULL, NULL},
+};
+
+/* model.name; upvalue 1 is the table of methods. */
+static int model_index(lua_State *L) {
+    lc_model *m = check(L);
+    lua_pushvalue(L, 2);
+    if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
+    const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+    for (const struct property *p = properties; p->name; p++)
+        if (!strcmp(p->name, name)) return p->get(L, m);
+    lcl_error(L, "a model has no %s", lcl_describe(L, 2));
+}
+
+static int model_newindex(lua_State *L) {
+    lc_model *m = check(L);
+    const char *name = lcl_string(L, 2);
+    if (!strcmp(name, "recompute")) {
+        m->recompute = lcl_boolean(L, 3);
+    } else if (!strcmp(name, "tokenizer")) {
+        lc_tokenizer *tokenizer = lua_isnil(L, 3) ? NULL : lcl_check(L, 3, &LCL_TOKENIZER);
+        lc_tokenizer_release(m->tokenizer);
+        m->tokenizer = tokenizer ? lc_tokenizer_retain(tokenizer) : NULL;
+    } else {
+        lcl_error(L, "a model's '%s' cannot be assigned to; recompute and tokenizer can", name);
+    }
+    return 0;
+}
+
+static int model_tostring(lua_State *L) {
+    lc_model *m = check(L);
+    char **text = lcl_text(L);
+    lcl_done(L, lc_model_text(m, text), 0);
+    lua_pushstring(L, *text);
+    return 1;
+}
+
+static void release_model(void *object) {
+    lc_model_release(object);
+}
+
+static void release_snapshot(void *object) {
+    lc_snapshot_release(object);
+}
+
+static const luaL_Reg meta[] = {{"__newindex", model_newindex}, {"__tostring", model_tostring}, {NULL, NULL}};
+
+const lcl_type LCL_MODEL = {"lacuna.model", release_model, NULL, meta};
+const lcl_type LCL_SNAPSHOT = {"lacuna.snapshot", release_snapshot, NULL, NULL};
+
+/* -- the module -- */
+
+static const lcl_function methods[] = {
+    {"logits", model_logits, "model:logits(ids, {attention_mask, token_type_ids, train}) -> tensor (B, T, V)",
+     "ids is a tensor or list of lists; one list is one row.", &logits_set},
+    {"loss", model_loss, "model:loss(batch, {train, logits}) -> loss [, logits]",
+     "Mean cross-entropy of the next token over what is labelled. batch is {ids, labels, attention_mask, "
+     "token_type_ids} or ids; "
+     "label -100 is ignored.",
+     &loss_set},
+    {"parameters", model_parameters, "model:parameters([sel]) -> selection",
+     "Trained tensors by role, name, glob, list or function; layers and blocks stand for theirs."},
+    {"parameter", model_parameter, "model:parameter(name) -> tensor", "One trained tensor, in its file's shape."},
+    {"linears", model_linears, "model:linears([sel]) -> selection",
+     "Linear layers; without sel all inside blocks. Roles: attention (.qkv or .q .k .v, .out), mlp (.up .gate .down), "
+     "head."},
+    {"blocks", model_blocks, "model:blocks([sel]) -> selection", "The transformer's blocks."},
+    {"freeze", model_freeze, "model:freeze([sel])", "No gradient, no moments, no decay from here on."},
+    {"unfreeze", model_unfreeze, "model:unfreeze([sel])", "Trained again."},
+    {"sparsity", model_sparsity, "model:sparsity([sel]) -> number",
+     "Share of zeros in the weights of the linear layers inside blocks."},
+    {"clone", model_clone, "model:clone() -> model", "A copy with weights and held masks of its own."},
+    {"snapshot", model_snapshot, "model:snapshot() -> snapshot", "The weights as they are now."},
+    {"restore", model_restore, "model:restore(snapshot)",
+     "Weights back as they were; what held masks prune now stays zero."},
+    {"save", model_save, "model:save(directory)",
+     "Writes what transformers loads, and lacuna.safetensors beside it where masks are held."},
+    {"perplexity", model_perplexity,
+     "model:perplexity(data, {protocol, window, stride}) -> number, {protocol, tokens, windows}",
+     "data is a dataset or one list of ids.", &perplexity_set},
+    {"generate", model_generate,
+     "model:generate(prompt, {tokens, temperature, top_k, top_p, seed, stop}) -> continuation",
+     "The prompt is text or ids, or a list of prompts; the continuation comes as the prompt was.", &generate_set},
+    {0},
+};
+
+static const lcl_function functions[] = {
+    {"load", load, "lc.load(directory or name, {dtype, device}) -> model",
+     "A model from a directory in the layout of Hugging Face, or by its name from the local cache.", &load_set},
+    {0},
+};
+
+int luaopen_lacuna_model(lua_State *L) {
+    static const luaL_Reg helpers[] = {{"make", make}, {"keys", keys}, {NULL, NULL}};
+    static const lcl_type *const types[] = {&TEXT, &JSON, &LCL_MODEL, &LCL_SNAPSHOT};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) lcl_register(L, types[i]);
+    lcl_metatable(L, &LCL_MODEL);
+    lua_newtable(L);
+    lcl_functions(L, methods);
+    lua_pushcclosure(L, model_index, 1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    lcl_open_selection(L);
+    lcl_open_layer(L);
+    lcl_open_method(L);
+    luaL_newlib(L, helpers);
+    lcl_functions(L, functions);
+    return 1;
+}
