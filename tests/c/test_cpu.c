@@ -369,6 +369,56 @@ static void check_embedding(lc_dtype dtype) {
     release_all((lc_tensor *[]){w, ids, dy}, 3);
 }
 
+static void check_reductions(lc_dtype dtype) {
+    static const lc_op ops[] = {LC_OP_SUM,    LC_OP_MEAN,   LC_OP_VAR, LC_OP_MIN, LC_OP_MAX,      LC_OP_NORM,
+                                LC_OP_ARGMIN, LC_OP_ARGMAX, LC_OP_ANY, LC_OP_ALL, LC_OP_LOGSUMEXP};
+    lc_tensor *x = RANDOM(dtype, 1, "x", 5, 40, 33), *turned = transposed(x), *far = RANDOM(dtype, 1, "far", 7, 9, 3);
+    lc_tensor *views[] = {x, turned, far, NULL};
+    if (lc_dtype_is_float(dtype)) {
+        lc_set_f64(far, 20, NAN);
+        lc_set_f64(far, 50, INFINITY);
+        lc_set_f64(far, 51, INFINITY);
+        lc_set_f64(far, 90, -INFINITY);
+    }
+    lc_tensor *zeros = NULL;
+    CHECK_OK(lc_tensor_zeros(dtype, 2, (int64_t[]){4, 20}, LC_CPU, &zeros));
+    views[3] = zeros;
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < 11; k++)
+            for (int dim = -1; dim < views[i]->ndim; dim++) {
+                lc_attr attr = {.dim = dim, .a = 1, .keepdim = k & 1};
+                compare(ops[k], &attr, &views[i], 1, 3e-6);
+            }
+    static const int64_t targets[][3] = {{5, 40, 33}, {1, 40, 33}, {5, 1, 33}, {5, 40, 1},
+                                         {1, 1, 33},  {1, 40, 1},  {5, 1, 1},  {1, 1, 1}};
+    for (int i = 0; i < 8; i++)
+        for (int skip = 0; skip < (i == 4 ? 3 : i == 1 ? 2 : 1); skip++) {
+            lc_attr attr = {.ndim = 3 - skip};
+            memcpy(attr.shape, targets[i] + skip, sizeof *attr.shape * (size_t)attr.ndim);
+            compare(LC_OP_SUM_TO, &attr, &x, 1, 3e-6);
+        }
+    release_all((lc_tensor *[]){x, turned, far, zeros}, 4);
+}
+
+static void check_long_reductions(void) {
+    lc_tensor *x = RANDOM(LC_F32, 1, "x", 2, 50000), *offset = RANDOM(LC_F32, 1e-3, "o", 60000),
+              *bytes = RANDOM(LC_BOOL, 1, "b", 70001);
+    for (int64_t i = 0; i < 60000; i++) LC_DATA(float, offset)[i] += 10;
+    for (int op = LC_OP_SUM; op <= LC_OP_LOGSUMEXP; op++) {
+        if (op == LC_OP_CUMSUM) continue;
+        for (int dim = -1; dim < 2; dim++) {
+            lc_attr attr = {.dim = dim, .a = 1};
+            compare(op, &attr, &x, 1, 1e-6);
+            if (dim < 1) compare(op, &attr, &offset, 1, 1e-6);
+        }
+        lc_attr all = {.dim = -1};
+        if (op == LC_OP_SUM || op == LC_OP_ANY || op == LC_OP_ALL) compare(op, &all, &bytes, 1, 0);
+    }
+    lc_attr columns = {.ndim = 1, .shape = {50000}};
+    compare(LC_OP_SUM_TO, &columns, &x, 1, 1e-6);
+    release_all((lc_tensor *[]){x, offset, bytes}, 3);
+}
+
 int main(void) {
     check_elementwise();
     check_precision();
@@ -389,5 +439,8 @@ int main(void) {
     check_attention(1, 3, 5, 2, 2, 4, true, true, 0);
     check_attention(1, 5, 3, 2, 2, 4, true, false, 0.5);
     check_chunks();
+    static const lc_dtype types[] = {LC_BOOL, LC_U8, LC_I32, LC_I64, LC_F32, LC_F64};
+    for (int d = 0; d < 6; d++) check_reductions(types[d]);
+    check_long_reductions();
     return check_done();
 }

@@ -58,6 +58,9 @@ lc_status cpu_square_sum(const lc_call *call);
 /* embedding.c */
 lc_status cpu_embedding(const lc_call *call);
 lc_status cpu_embedding_backward(const lc_call *call);
+/* reduce.c */
+lc_status cpu_reduce(const lc_call *call);
+lc_status cpu_sum_to(const lc_call *call);
 /* copy.c */
 lc_status cpu_copy(const lc_call *call);
 lc_status cpu_fill(const lc_call *call);

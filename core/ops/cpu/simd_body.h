@@ -419,6 +419,16 @@ static inline lanes choose_lanes(lane_mask m, lanes a, lanes b) {
 EXTREME(max, -INFINITY, >)
 EXTREME(min, INFINITY, <)
 
+static bool any_nan(const float *x, int64_t n) {
+    lane_mask found = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) found |= load(x + i) != load(x + i);
+    int32_t any = 0;
+    for (int k = 0; k < LANES; k++) any |= found[k];
+    for (; i < n; i++) any |= x[i] != x[i];
+    return any != 0;
+}
+
 /* -- rows -------------------------------------------------------------------------------------- */
 
 static float exp_sum(float *y, const float *x, float scale, float shift, int64_t n) {
@@ -473,10 +483,10 @@ static void norm_dx(float *dx, const float *x, const float *dy, const float *w, 
         EACH dx[i] = rstd * (dy[i] - mean_g - (x[i] - mean) * rstd * mean_gx);
 }
 
-/* The blocks of Philox 4x32-10 (see base/random.h), 16 at a time. */
-enum { PHILOX_BLOCKS = 16 };
-static void philox_blocks(uint64_t key, uint64_t counter, uint32_t out[4][PHILOX_BLOCKS]) {
-    for (int i = 0; i < PHILOX_BLOCKS; i++) {
+/* Blocks `counter`.. of Philox 4x32-10 (see base/random.h), 16 at a time. */
+enum { PHILOX = 64 };
+static void philox(uint64_t key, uint64_t counter, uint32_t out[PHILOX]) {
+    for (int i = 0; i < PHILOX / 4; i++) {
         uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
         uint32_t x0 = (uint32_t)(counter + (uint64_t)i), x1 = (uint32_t)((counter + (uint64_t)i) >> 32), x2 = 0, x3 = 0;
 #pragma GCC unroll 10
@@ -489,21 +499,22 @@ static void philox_blocks(uint64_t key, uint64_t counter, uint32_t out[4][PHILOX
             k0 += 0x9E3779B9u;
             k1 += 0xBB67AE85u;
         }
-        out[0][i] = x0;
-        out[1][i] = x1;
-        out[2][i] = x2;
-        out[3][i] = x3;
+        out[4 * i] = x0;
+        out[4 * i + 1] = x1;
+        out[4 * i + 2] = x2;
+        out[4 * i + 3] = x3;
     }
 }
 
 static void dropout(float *factor, const lc_dropout *d, int64_t first, int64_t n) {
-    uint32_t random[4][PHILOX_BLOCKS];
-    int64_t i = 0;
-    while (i < n) {
-        int64_t block = (first + i) / 4, at = (first + i) % 4; /* only the first block may be entered in its middle */
-        philox_blocks(d->key, d->counter + (uint64_t)block, random);
-        for (; at < 4 * PHILOX_BLOCKS && i < n; at++, i++)
-            factor[i] = random[at % 4][at / 4] < d->threshold ? 0 : d->scale;
+    for (int64_t i = 0; i < n;) {
+        int64_t skip = (first + i) % 4, count = n - i < PHILOX - skip ? n - i : PHILOX - skip;
+        uint32_t random[PHILOX];
+        float f[PHILOX];
+        philox(d->key, d->counter + (uint64_t)(first + i) / 4, random);
+        for (int k = 0; k < PHILOX; k++) f[k] = random[k] < d->threshold ? 0 : d->scale;
+        memcpy(factor + i, f + skip, sizeof *f * (size_t)count);
+        i += count;
     }
 }
 
@@ -623,6 +634,7 @@ const lc_simd SIMD = {
     .dot = dot,
     .max = max,
     .min = min,
+    .any_nan = any_nan,
     .exp_sum = exp_sum,
     .scale = scale,
     .axpy = axpy,
