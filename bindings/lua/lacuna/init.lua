@@ -27,6 +27,8 @@ local home = {
 
 -- Fields that are whole modules, "lacuna.<module>" (lc.mask, lc.io).
 local whole = {
+  mask = "core.mask",
+  prune = "core.prune",
 }
 
 -- The array library: every function of this module is a field too.
