@@ -38,9 +38,13 @@ static int read(lua_State *L) {
     return 1;
 }
 
-static int make_dirs(lua_State *L) { return lcl_done(L, lc_make_dirs(lcl_string(L, 1)), 0); }
+static int make_dirs(lua_State *L) {
+    return lcl_done(L, lc_make_dirs(lcl_string(L, 1)), 0);
+}
 
-static int remove_tree(lua_State *L) { return lcl_done(L, lc_remove_tree(lcl_string(L, 1)), 0); }
+static int remove_tree(lua_State *L) {
+    return lcl_done(L, lc_remove_tree(lcl_string(L, 1)), 0);
+}
 
 static int exists(lua_State *L) {
     const char *path = lcl_string(L, 1);
@@ -59,9 +63,11 @@ static int hash(lua_State *L) {
     return 1;
 }
 
-static void release(void *object) { lc_free(object); }
+static void release(void *object) {
+    lc_free(object);
+}
 
-static const lcl_type TEXT = {"lacuna.text", release, NULL, NULL};
+static const lcl_type TEXT = {"lacuna.file_text", release, NULL, NULL};
 
 int luaopen_lacuna_files(lua_State *L) {
     static const luaL_Reg functions[] = {

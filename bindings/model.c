@@ -26,6 +26,45 @@ char **lcl_text(lua_State *L) {
     return lcl_push(L, &TEXT);
 }
 
+/* Registry key of the models that are alive: slot -> handle. Values are weak: a handle leaves before its finalizer
+ * runs. */
+static char live_models;
+
+static void push_live(lua_State *L) {
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &live_models) == LUA_TTABLE) return;
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "v");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &live_models);
+}
+
+/* live() -> {model, ...}: stages look there for models that changed unsaid, optimizers for held masks. */
+static int live(lua_State *L) {
+    lua_newtable(L);
+    push_live(L);
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+        lc_model **slot = lua_touserdata(L, -2);
+        if (!*slot) continue; /* closed, or not made yet */
+        lua_pushvalue(L, -1);
+        lua_rawseti(L, -5, (lua_Integer)lua_rawlen(L, -5) + 1);
+    }
+    lua_pop(L, 1);
+    return 1;
+}
+
+static lc_model **push_model(lua_State *L) {
+    lc_model **slot = lcl_push(L, &LCL_MODEL);
+    push_live(L);
+    lua_pushvalue(L, -2);
+    lua_rawsetp(L, -2, slot);
+    lua_pop(L, 1);
+    return slot;
+}
+
 /* -- making models -- */
 
 typedef struct load_options {
@@ -50,7 +89,7 @@ static int load(lua_State *L) {
     lcl_options(L, 2, &load_set, &o);
     char **directory = lcl_text(L);
     lcl_done(L, lc_hub_resolve(name, directory), 0);
-    lc_model **slot = lcl_push(L, &LCL_MODEL);
+    lc_model **slot = push_model(L);
     return lcl_done(L, lc_model_load(*directory, dtype_of[o.dtype], slot), 1);
 }
 
@@ -96,7 +135,7 @@ static int make(lua_State *L) {
     uint64_t seed = lua_isnil(L, 2) ? lc_stream_u64(lcl_stream(L, "model")) : (uint64_t)lcl_integer(L, 2);
     lc_tokenizer *tokenizer = lua_isnil(L, 4) ? NULL : lcl_check(L, 4, &LCL_TOKENIZER);
     json_t *config = push_config(L, 1);
-    lc_model **slot = lcl_push(L, &LCL_MODEL);
+    lc_model **slot = push_model(L);
     lcl_done(L, lc_model_new(config, seed, dtype, slot), 1);
     if (tokenizer) (*slot)->tokenizer = lc_tokenizer_retain(tokenizer);
     return 1;
@@ -227,7 +266,7 @@ static int model_sparsity(lua_State *L) {
 /* -- copies -- */
 
 static int model_clone(lua_State *L) {
-    lc_model *m = check(L), **slot = lcl_push(L, &LCL_MODEL);
+    lc_model *m = check(L), **slot = push_model(L);
     return lcl_done(L, lc_model_clone(m, slot), 1);
 }
 
@@ -593,7 +632,7 @@ static const lcl_function functions[] = {
 };
 
 int luaopen_lacuna_model(lua_State *L) {
-    static const luaL_Reg helpers[] = {{"make", make}, {"keys", keys}, {NULL, NULL}};
+    static const luaL_Reg helpers[] = {{"make", make}, {"keys", keys}, {"live", live}, {NULL, NULL}};
     static const lcl_type *const types[] = {&TEXT, &JSON, &LCL_MODEL, &LCL_SNAPSHOT};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) lcl_register(L, types[i]);
     lcl_metatable(L, &LCL_MODEL);

@@ -3,6 +3,7 @@
 
 -- Field -> the module "lacuna.<module>" that has it under the same name.
 local home = {
+  clip = "optim",
   func = "core.func",
   gradcheck = "core.grad",
   load = "core.model",
@@ -11,6 +12,8 @@ local home = {
   param = "core.grad",
   params = "params",
   permutation = "core.random",
+  optim = "optim",
+  rank = "rank",
   ramp = "core.schedule",
   rand = "core.random",
   randint = "core.random",
@@ -27,8 +30,6 @@ local home = {
 
 -- Fields that are whole modules, "lacuna.<module>" (lc.mask, lc.io).
 local whole = {
-  mask = "core.mask",
-  prune = "core.prune",
 }
 
 -- The array library: every function of this module is a field too.

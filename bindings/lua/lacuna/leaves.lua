@@ -1,5 +1,6 @@
 --- The trained tensors behind what a person names: a selection, a layer, a parameter, a handle, or a list of those.
 
+local core = require "lacuna.core.train"
 local errors = require "lacuna.errors"
 
 local function kind(thing)
@@ -16,8 +17,8 @@ local function add(thing, where, list)
     list[#list + 1] = thing.bias
   elseif name == "lacuna.selection" or name == "table" then
     for _, inner in ipairs(thing) do add(inner, where, list) end
-  elseif (type(thing) == "table" or type(thing) == "userdata") and thing.params then
-    for _, inner in pairs(thing.params) do add(inner, where, list) end
+  elseif name == "lacuna.method" then
+    for _, leaf in ipairs(core.method_leaves(thing)) do list[#list + 1] = leaf end
   else
     errors.fail("%s: expected a selection, layers, parameters or a handle, got a %s", where, name)
   end

@@ -47,7 +47,7 @@ end
 local function fingerprints(named)
   local prints, is_named = {}, {}
   for _, model in pairs(named) do is_named[model] = true end
-  for model in pairs(require("lacuna.core.model").live()) do
+  for _, model in ipairs(require("lacuna.core.model").live()) do
     if not is_named[model] then prints[model] = core.fingerprint(model) end
   end
   return prints
