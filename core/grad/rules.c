@@ -30,8 +30,14 @@ static lc_tensor *one_minus(lc_scratch *s, lc_tensor *x) {
 static lc_status rule_copy(lc_rule_call *call) {
     lc_scratch s = {0};
     lc_attr attr = {.dtype = call->dtype_in[0]};
-    lc_give(&s, call, 0, lc_step(&s, LC_OP_COPY, &attr, call->dy, 1, NULL));
-    return lc_finish(&s, call);
+    lc_scratch_give(&s, call, 0, lc_step(&s, LC_OP_COPY, &attr, call->dy, 1, NULL));
+    return lc_scratch_finish(&s, call);
+}
+
+/* True where clamp changed nothing. */
+static lc_tensor *unclamped(lc_scratch *s, const lc_rule_call *call) {
+    lc_tensor *x = call->in[0];
+    return lc_step2(s, LC_OP_EQ, x, lc_step(s, LC_OP_CLAMP, call->attr, &x, 1, NULL));
 }
 
 /* relu has gradient 0 at 0; abs too; clamp passes the gradient on at its bounds, as PyTorch does. */
@@ -41,24 +47,24 @@ static lc_tensor *unary_gradient(lc_scratch *s, const lc_rule_call *call) {
     switch (call->op) {
     case LC_OP_NEG: return neg(s, dy);
     case LC_OP_ABS: return mul(s, dy, lc_step1(s, LC_OP_SIGN, x));
-    case LC_OP_SQUARE: return mul(s, dy, lc_times(s, x, 2));
+    case LC_OP_SQUARE: return mul(s, dy, lc_step_times(s, x, 2));
     case LC_OP_EXP: return mul(s, dy, y);
     case LC_OP_EXPM1: return mul(s, dy, lc_step_number(s, LC_OP_ADD, y, 1));
     case LC_OP_LOG: return divide(s, dy, x);
     case LC_OP_LOG1P: return divide(s, dy, lc_step_number(s, LC_OP_ADD, x, 1));
-    case LC_OP_SQRT: return divide(s, dy, lc_times(s, y, 2));
-    case LC_OP_RSQRT: return mul(s, dy, lc_times(s, mul(s, y, square(s, y)), -0.5));
+    case LC_OP_SQRT: return divide(s, dy, lc_step_times(s, y, 2));
+    case LC_OP_RSQRT: return mul(s, dy, lc_step_times(s, mul(s, y, square(s, y)), -0.5));
     case LC_OP_RECIPROCAL: return mul(s, dy, neg(s, square(s, y)));
     case LC_OP_SIN: return mul(s, dy, lc_step1(s, LC_OP_COS, x));
     case LC_OP_COS: return mul(s, dy, neg(s, lc_step1(s, LC_OP_SIN, x)));
     case LC_OP_TANH: return mul(s, dy, one_minus(s, square(s, y)));
     case LC_OP_SIGMOID: return mul(s, dy, mul(s, y, one_minus(s, y)));
-    case LC_OP_ERF: return mul(s, dy, lc_times(s, lc_step1(s, LC_OP_EXP, neg(s, square(s, x))), M_2_SQRTPI));
-    case LC_OP_RELU: return lc_where_true(s, lc_step_number(s, LC_OP_GT, y, 0), dy);
+    case LC_OP_ERF: return mul(s, dy, lc_step_times(s, lc_step1(s, LC_OP_EXP, neg(s, square(s, x))), M_2_SQRTPI));
+    case LC_OP_RELU: return lc_step_where(s, lc_step_number(s, LC_OP_GT, y, 0), dy);
     case LC_OP_SILU: return lc_step2(s, LC_OP_SILU_BACKWARD, x, dy);
     case LC_OP_GELU: return lc_step2(s, LC_OP_GELU_BACKWARD, x, dy);
     case LC_OP_GELU_TANH: return lc_step2(s, LC_OP_GELU_TANH_BACKWARD, x, dy);
-    case LC_OP_CLAMP: return lc_where_true(s, lc_step2(s, LC_OP_EQ, x, lc_step(s, LC_OP_CLAMP, call->attr, &x, 1, NULL)), dy);
+    case LC_OP_CLAMP: return lc_step_where(s, unclamped(s, call), dy);
     default:
         s->status = lc_fail(LC_EINVAL, "%s: no backward rule", lc_op_name(call->op));
         return NULL;
@@ -68,22 +74,23 @@ static lc_tensor *unary_gradient(lc_scratch *s, const lc_rule_call *call) {
 
 static lc_status rule_unary(lc_rule_call *call) {
     lc_scratch s = {0};
-    lc_give(&s, call, 0, unary_gradient(&s, call));
-    return lc_finish(&s, call);
+    lc_scratch_give(&s, call, 0, unary_gradient(&s, call));
+    return lc_scratch_finish(&s, call);
 }
 
 static lc_status rule_add(lc_rule_call *call) {
     lc_scratch s = {0};
     for (int i = 0; i < 2; i++)
-        if (call->wanted[i]) lc_give(&s, call, i, i && call->op == LC_OP_SUB ? neg(&s, call->dy[0]) : call->dy[0]);
-    return lc_finish(&s, call);
+        if (call->wanted[i])
+            lc_scratch_give(&s, call, i, i && call->op == LC_OP_SUB ? neg(&s, call->dy[0]) : call->dy[0]);
+    return lc_scratch_finish(&s, call);
 }
 
 static lc_status rule_mul(lc_rule_call *call) {
     lc_scratch s = {0};
     for (int i = 0; i < 2; i++)
-        if (call->wanted[i]) lc_give(&s, call, i, mul(&s, call->dy[0], call->in[1 - i]));
-    return lc_finish(&s, call);
+        if (call->wanted[i]) lc_scratch_give(&s, call, i, mul(&s, call->dy[0], call->in[1 - i]));
+    return lc_scratch_finish(&s, call);
 }
 
 static unsigned saves_mul(const lc_attr *attr, const bool *wanted) {
@@ -96,9 +103,9 @@ static lc_status rule_div(lc_rule_call *call) {
     lc_scratch s = {0};
     lc_tensor *a = call->in[0], *b = call->in[1];
     lc_tensor *da = divide(&s, call->dy[0], b);
-    if (call->wanted[0]) lc_give(&s, call, 0, da);
-    if (call->wanted[1]) lc_give(&s, call, 1, neg(&s, mul(&s, da, divide(&s, a, b))));
-    return lc_finish(&s, call);
+    if (call->wanted[0]) lc_scratch_give(&s, call, 0, da);
+    if (call->wanted[1]) lc_scratch_give(&s, call, 1, neg(&s, mul(&s, da, divide(&s, a, b))));
+    return lc_scratch_finish(&s, call);
 }
 
 static unsigned saves_div(const lc_attr *attr, const bool *wanted) {
@@ -109,12 +116,12 @@ static unsigned saves_div(const lc_attr *attr, const bool *wanted) {
 /* a mod b = a - b floor(a / b):  da = dy,  db = -dy floor(a / b) */
 static lc_status rule_mod(lc_rule_call *call) {
     lc_scratch s = {0};
-    lc_give(&s, call, 0, call->wanted[0] ? call->dy[0] : NULL);
+    lc_scratch_give(&s, call, 0, call->wanted[0] ? call->dy[0] : NULL);
     if (call->wanted[1]) {
         lc_tensor *times = lc_step1(&s, LC_OP_FLOOR, divide(&s, call->in[0], call->in[1]));
-        lc_give(&s, call, 1, neg(&s, mul(&s, call->dy[0], times)));
+        lc_scratch_give(&s, call, 1, neg(&s, mul(&s, call->dy[0], times)));
     }
-    return lc_finish(&s, call);
+    return lc_scratch_finish(&s, call);
 }
 
 static unsigned saves_mod(const lc_attr *attr, const bool *wanted) {
@@ -129,15 +136,15 @@ static lc_status rule_pow(lc_rule_call *call) {
     if (call->wanted[0]) {
         lc_tensor *slope = mul(&s, b, lc_step2(&s, LC_OP_POW, a, lc_step_number(&s, LC_OP_SUB, b, 1)));
         lc_tensor *flat = lc_step_number(&s, LC_OP_EQ, b, 0);
-        lc_give(&s, call, 0, lc_where_false(&s, flat, mul(&s, dy, slope)));
+        lc_scratch_give(&s, call, 0, lc_step_unless(&s, flat, mul(&s, dy, slope)));
     }
     if (call->wanted[1]) {
         lc_tensor *slope = mul(&s, lc_step2(&s, LC_OP_POW, a, b), lc_step1(&s, LC_OP_LOG, a));
         lc_tensor *flat =
             lc_step2(&s, LC_OP_AND, lc_step_number(&s, LC_OP_EQ, a, 0), lc_step_number(&s, LC_OP_GE, b, 0));
-        lc_give(&s, call, 1, lc_where_false(&s, flat, mul(&s, dy, slope)));
+        lc_scratch_give(&s, call, 1, lc_step_unless(&s, flat, mul(&s, dy, slope)));
     }
-    return lc_finish(&s, call);
+    return lc_scratch_finish(&s, call);
 }
 
 /* minimum and maximum: to the operand that was taken; to a where they are equal. */
@@ -145,22 +152,22 @@ static lc_status rule_extremum(lc_rule_call *call) {
     lc_scratch s = {0};
     lc_op takes_a = call->op == LC_OP_MINIMUM ? LC_OP_LE : LC_OP_GE;
     lc_tensor *a_taken = lc_step2(&s, takes_a, call->in[0], call->in[1]);
-    if (call->wanted[0]) lc_give(&s, call, 0, lc_where_true(&s, a_taken, call->dy[0]));
-    if (call->wanted[1]) lc_give(&s, call, 1, lc_where_false(&s, a_taken, call->dy[0]));
-    return lc_finish(&s, call);
+    if (call->wanted[0]) lc_scratch_give(&s, call, 0, lc_step_where(&s, a_taken, call->dy[0]));
+    if (call->wanted[1]) lc_scratch_give(&s, call, 1, lc_step_unless(&s, a_taken, call->dy[0]));
+    return lc_scratch_finish(&s, call);
 }
 
 static lc_status rule_where(lc_rule_call *call) {
     lc_scratch s = {0};
-    if (call->wanted[1]) lc_give(&s, call, 1, lc_where_true(&s, call->in[0], call->dy[0]));
-    if (call->wanted[2]) lc_give(&s, call, 2, lc_where_false(&s, call->in[0], call->dy[0]));
-    return lc_finish(&s, call);
+    if (call->wanted[1]) lc_scratch_give(&s, call, 1, lc_step_where(&s, call->in[0], call->dy[0]));
+    if (call->wanted[2]) lc_scratch_give(&s, call, 2, lc_step_unless(&s, call->in[0], call->dy[0]));
+    return lc_scratch_finish(&s, call);
 }
 
 /* -- reductions -------------------------------------------------------------------------------- */
 
 static lc_tensor *like_input(lc_scratch *s, const lc_rule_call *call, lc_tensor *t) {
-    return lc_expanded(s, t, call->ndim_in[0], call->shape_in[0]);
+    return lc_step_expand(s, t, call->ndim_in[0], call->shape_in[0]);
 }
 
 /* How many elements go into one result. */
@@ -171,10 +178,10 @@ static double reduced_count(const lc_rule_call *call) {
 
 static lc_status rule_sum(lc_rule_call *call) {
     lc_scratch s = {0};
-    lc_tensor *dy = lc_unreduced(&s, call, call->dy[0]);
-    if (call->op == LC_OP_MEAN) dy = lc_times(&s, dy, 1 / reduced_count(call));
-    lc_give(&s, call, 0, like_input(&s, call, dy));
-    return lc_finish(&s, call);
+    lc_tensor *dy = lc_step_unreduced(&s, call, call->dy[0]);
+    if (call->op == LC_OP_MEAN) dy = lc_step_times(&s, dy, 1 / reduced_count(call));
+    lc_scratch_give(&s, call, 0, like_input(&s, call, dy));
+    return lc_scratch_finish(&s, call);
 }
 
 /* dx = dy 2 (x - mean) / (n - correction) */
@@ -182,25 +189,26 @@ static lc_status rule_var(lc_rule_call *call) {
     lc_scratch s = {0};
     lc_tensor *x = call->in[0];
     lc_tensor *centred = sub(&s, x, lc_step_dim(&s, LC_OP_MEAN, x, call->attr->dim));
-    lc_tensor *dy = lc_times(&s, lc_unreduced(&s, call, call->dy[0]), 2 / (reduced_count(call) - call->attr->a));
-    lc_give(&s, call, 0, mul(&s, centred, dy));
-    return lc_finish(&s, call);
+    lc_tensor *dy =
+        lc_step_times(&s, lc_step_unreduced(&s, call, call->dy[0]), 2 / (reduced_count(call) - call->attr->a));
+    lc_scratch_give(&s, call, 0, mul(&s, centred, dy));
+    return lc_scratch_finish(&s, call);
 }
 
 /* dx = dy x / |x|, 0 at x = 0 */
 static lc_status rule_norm(lc_rule_call *call) {
     lc_scratch s = {0};
-    lc_tensor *y = lc_unreduced(&s, call, call->out[0]), *dy = lc_unreduced(&s, call, call->dy[0]);
-    lc_tensor *scale = lc_where_false(&s, lc_step_number(&s, LC_OP_EQ, y, 0), divide(&s, dy, y));
-    lc_give(&s, call, 0, mul(&s, call->in[0], scale));
-    return lc_finish(&s, call);
+    lc_tensor *y = lc_step_unreduced(&s, call, call->out[0]), *dy = lc_step_unreduced(&s, call, call->dy[0]);
+    lc_tensor *scale = lc_step_unless(&s, lc_step_number(&s, LC_OP_EQ, y, 0), divide(&s, dy, y));
+    lc_scratch_give(&s, call, 0, mul(&s, call->in[0], scale));
+    return lc_scratch_finish(&s, call);
 }
 
 /* t with the order along `dim` reversed. */
 static lc_tensor *reversed(lc_scratch *s, lc_tensor *t, int dim) {
     if (s->status) return NULL;
     int64_t n = t->shape[dim];
-    lc_tensor *order = lc_step_number(s, LC_OP_ADD, neg(s, lc_counted(s, t, n)), (double)(n - 1));
+    lc_tensor *order = lc_step_number(s, LC_OP_ADD, neg(s, lc_step_counted(s, t, n)), (double)(n - 1));
     lc_attr attr = {.dim = dim};
     lc_tensor *in[2] = {t, order};
     return lc_step(s, LC_OP_INDEX, &attr, in, 2, NULL);
@@ -211,24 +219,24 @@ static lc_status rule_cumsum(lc_rule_call *call) {
     lc_scratch s = {0};
     int dim = call->attr->dim;
     lc_tensor *back = reversed(&s, call->dy[0], dim);
-    lc_give(&s, call, 0, reversed(&s, lc_step(&s, LC_OP_CUMSUM, call->attr, &back, 1, NULL), dim));
-    return lc_finish(&s, call);
+    lc_scratch_give(&s, call, 0, reversed(&s, lc_step(&s, LC_OP_CUMSUM, call->attr, &back, 1, NULL), dim));
+    return lc_scratch_finish(&s, call);
 }
 
 /* dx = dy exp(x - y); a y of -inf (nothing but -inf went in) counts as 0, which gives 0 and not NaN */
 static lc_status rule_logsumexp(lc_rule_call *call) {
     lc_scratch s = {0};
-    lc_tensor *y = lc_unreduced(&s, call, call->out[0]);
-    y = lc_where_true(&s, lc_step1(&s, LC_OP_IS_FINITE, y), y);
+    lc_tensor *y = lc_step_unreduced(&s, call, call->out[0]);
+    y = lc_step_where(&s, lc_step1(&s, LC_OP_IS_FINITE, y), y);
     lc_tensor *share = lc_step1(&s, LC_OP_EXP, sub(&s, call->in[0], y));
-    lc_give(&s, call, 0, mul(&s, share, lc_unreduced(&s, call, call->dy[0])));
-    return lc_finish(&s, call);
+    lc_scratch_give(&s, call, 0, mul(&s, share, lc_step_unreduced(&s, call, call->dy[0])));
+    return lc_scratch_finish(&s, call);
 }
 
 static lc_status rule_sum_to(lc_rule_call *call) {
     lc_scratch s = {0};
-    lc_give(&s, call, 0, like_input(&s, call, call->dy[0]));
-    return lc_finish(&s, call);
+    lc_scratch_give(&s, call, 0, like_input(&s, call, call->dy[0]));
+    return lc_scratch_finish(&s, call);
 }
 
 /* -- the table --------------------------------------------------------------------------------- */

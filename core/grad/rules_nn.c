@@ -9,7 +9,7 @@ static lc_tensor *rows_of(lc_scratch *s, lc_tensor *x) {
     int64_t n = x->shape[x->ndim - 1];
     int64_t shape[2] = {1, n};
     for (int d = 0; d < x->ndim - 1; d++) shape[0] *= x->shape[d];
-    return lc_reshaped(s, x, 2, shape);
+    return lc_step_reshape(s, x, 2, shape);
 }
 
 /* -- products ---------------------------------------------------------------------------------- */
@@ -30,7 +30,7 @@ lc_status lc_rule_matmul(lc_rule_call *call) {
     lc_tensor *a = call->in[0], *b = call->in[1], *dy = call->dy[0];
     if (call->wanted[0]) {
         lc_tensor *into = has_whole_batch(call, 0) ? call->into[0] : NULL;
-        lc_give(&s, call, 0, lc_product(&s, dy, lc_swapped(&s, b), into));
+        lc_scratch_give(&s, call, 0, lc_step_matmul(&s, dy, lc_step_swap(&s, b), into));
     }
     if (call->wanted[1]) {
         bool flat = call->ndim_in[1] == 2 && has_whole_batch(call, 0);
@@ -39,16 +39,16 @@ lc_status lc_rule_matmul(lc_rule_call *call) {
             dy = rows_of(&s, dy);
         }
         lc_tensor *into = flat || has_whole_batch(call, 1) ? call->into[1] : NULL;
-        lc_give(&s, call, 1, lc_product(&s, lc_swapped(&s, a), dy, into));
+        lc_scratch_give(&s, call, 1, lc_step_matmul(&s, lc_step_swap(&s, a), dy, into));
     }
-    return lc_finish(&s, call);
+    return lc_scratch_finish(&s, call);
 }
 
 /* dy times the derivative of the fused activation at `before`, what went into it. */
 static lc_tensor *through_activation(lc_scratch *s, lc_activation act, lc_tensor *before, lc_tensor *dy) {
     switch (act) {
     case LC_ACT_RELU:
-        return lc_where_true(s, lc_step_number(s, LC_OP_GT, before, 0), dy);
+        return lc_step_where(s, lc_step_number(s, LC_OP_GT, before, 0), dy);
     case LC_ACT_GELU:
         return lc_step2(s, LC_OP_GELU_BACKWARD, before, dy);
     case LC_ACT_GELU_TANH:
@@ -67,15 +67,16 @@ lc_status lc_rule_linear(lc_rule_call *call) {
     lc_tensor *dy = rows_of(&s, through_activation(&s, call->attr->act, call->out[1], call->dy[0]));
     if (call->wanted[0]) {
         lc_tensor *into = call->into[0] ? rows_of(&s, call->into[0]) : NULL;
-        lc_tensor *dx = lc_product(&s, dy, w, into);
-        if (dx) lc_give(&s, call, 0, lc_reshaped(&s, dx, call->ndim_in[0], call->shape_in[0]));
+        lc_tensor *dx = lc_step_matmul(&s, dy, w, into);
+        if (dx) lc_scratch_give(&s, call, 0, lc_step_reshape(&s, dx, call->ndim_in[0], call->shape_in[0]));
     }
-    if (call->wanted[1]) lc_give(&s, call, 1, lc_product(&s, lc_swapped(&s, dy), rows_of(&s, x), call->into[1]));
+    if (call->wanted[1])
+        lc_scratch_give(&s, call, 1, lc_step_matmul(&s, lc_step_swap(&s, dy), rows_of(&s, x), call->into[1]));
     if (call->wanted[2]) {
         lc_attr over_rows = {.dim = 0};
-        lc_give(&s, call, 2, lc_step(&s, LC_OP_SUM, &over_rows, &dy, 1, NULL));
+        lc_scratch_give(&s, call, 2, lc_step(&s, LC_OP_SUM, &over_rows, &dy, 1, NULL));
     }
-    return lc_finish(&s, call);
+    return lc_scratch_finish(&s, call);
 }
 
 unsigned lc_saves_linear(const lc_attr *attr, const bool *wanted) {
@@ -103,15 +104,15 @@ lc_status lc_rule_cholesky(lc_rule_call *call) {
     lc_scratch s = {0};
     lc_tensor *L = call->out[0], *dL = call->dy[0];
     if (call->attr->upper) {
-        L = lc_swapped(&s, L);
-        dL = lc_swapped(&s, dL);
+        L = lc_step_swap(&s, L);
+        dL = lc_step_swap(&s, dL);
     }
-    lc_tensor *product = lc_product(&s, lc_swapped(&s, L), dL, NULL);
+    lc_tensor *product = lc_step_matmul(&s, lc_step_swap(&s, L), dL, NULL);
     lc_tensor *P = lc_step2(&s, LC_OP_ADD, triangle(&s, product, false, 0), triangle(&s, product, false, -1));
-    P = lc_times(&s, P, 0.5);
-    lc_tensor *S = solve_transposed(&s, L, lc_swapped(&s, solve_transposed(&s, L, P)));
-    lc_give(&s, call, 0, lc_times(&s, lc_step2(&s, LC_OP_ADD, S, lc_swapped(&s, S)), 0.5));
-    return lc_finish(&s, call);
+    P = lc_step_times(&s, P, 0.5);
+    lc_tensor *S = solve_transposed(&s, L, lc_step_swap(&s, solve_transposed(&s, L, P)));
+    lc_scratch_give(&s, call, 0, lc_step_times(&s, lc_step2(&s, LC_OP_ADD, S, lc_step_swap(&s, S)), 0.5));
+    return lc_scratch_finish(&s, call);
 }
 
 /* op(A) X = B:  dB = op(A)^-T dX,  and dA = -dB X^T (-X dB^T for the transpose), within the triangle that is read. */
@@ -121,14 +122,14 @@ lc_status lc_rule_solve_triangular(lc_rule_call *call) {
     attr.transpose = !attr.transpose;
     lc_tensor *in[2] = {call->in[0], call->dy[0]};
     lc_tensor *X = call->out[0], *dB = lc_step(&s, LC_OP_SOLVE_TRIANGULAR, &attr, in, 2, NULL);
-    if (call->wanted[1]) lc_give(&s, call, 1, dB);
+    if (call->wanted[1]) lc_scratch_give(&s, call, 1, dB);
     if (call->wanted[0]) {
         lc_tensor *left = call->attr->transpose ? X : dB, *right = call->attr->transpose ? dB : X;
-        lc_tensor *dA = lc_step1(&s, LC_OP_NEG, lc_product(&s, left, lc_swapped(&s, right), NULL));
+        lc_tensor *dA = lc_step1(&s, LC_OP_NEG, lc_step_matmul(&s, left, lc_step_swap(&s, right), NULL));
         int64_t inside = attr.unit ? 1 : 0; /* a unit diagonal is not read */
-        lc_give(&s, call, 0, triangle(&s, dA, attr.upper, attr.upper ? inside : -inside));
+        lc_scratch_give(&s, call, 0, triangle(&s, dA, attr.upper, attr.upper ? inside : -inside));
     }
-    return lc_finish(&s, call);
+    return lc_scratch_finish(&s, call);
 }
 
 /* -- rows -------------------------------------------------------------------------------------- */
@@ -136,8 +137,8 @@ lc_status lc_rule_solve_triangular(lc_rule_call *call) {
 lc_status lc_rule_softmax(lc_rule_call *call) {
     lc_scratch s = {0};
     lc_op backward = call->op == LC_OP_SOFTMAX ? LC_OP_SOFTMAX_BACKWARD : LC_OP_LOG_SOFTMAX_BACKWARD;
-    lc_give(&s, call, 0, lc_step2(&s, backward, call->out[0], call->dy[0]));
-    return lc_finish(&s, call);
+    lc_scratch_give(&s, call, 0, lc_step2(&s, backward, call->out[0], call->dy[0]));
+    return lc_scratch_finish(&s, call);
 }
 
 /* Runs a fused backward op, whose outputs are the gradients of inputs 0, 1, ... */
@@ -146,8 +147,8 @@ static lc_status fused(lc_rule_call *call, lc_op backward, lc_tensor *const *in,
     lc_tensor *dx[LC_MAX_OUT] = {0};
     lc_step(&s, backward, call->attr, in, n_in, dx);
     for (int i = 0; i < lc_op_outputs(backward); i++)
-        if (call->wanted[i]) lc_give(&s, call, i, dx[i]);
-    return lc_finish(&s, call);
+        if (call->wanted[i]) lc_scratch_give(&s, call, i, dx[i]);
+    return lc_scratch_finish(&s, call);
 }
 
 lc_status lc_rule_layer_norm(lc_rule_call *call) {
@@ -195,7 +196,7 @@ lc_status lc_rule_linear_cross_entropy(lc_rule_call *call) {
         if (!call->wanted[i]) continue;
         lc_tensor *dx = call->out[1 + i];
         if (!dx && !s.status) s.status = lc_fail(LC_ESTATE, "%s: run without attr.train", lc_op_name(call->op));
-        lc_give(&s, call, i, is_one ? dx : lc_step2(&s, LC_OP_MUL, dx, dloss));
+        lc_scratch_give(&s, call, i, is_one ? dx : lc_step2(&s, LC_OP_MUL, dx, dloss));
     }
-    return lc_finish(&s, call);
+    return lc_scratch_finish(&s, call);
 }

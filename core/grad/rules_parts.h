@@ -1,4 +1,5 @@
-/* rules_parts.h: the rules that the table in rules.c names, for that table only; formulas stand at their definitions. */
+/* rules_parts.h: the rules that the table in rules.c names, for that table only; formulas stand at their definitions.
+ */
 #ifndef LC_RULES_PARTS_H
 #define LC_RULES_PARTS_H
 

@@ -6,7 +6,7 @@
 
 /* Zeros of input 0's shape. */
 static lc_tensor *zeros_like_input(lc_scratch *s, const lc_rule_call *call) {
-    return lc_filled(s, call->dy[0], call->dy[0]->dtype, call->ndim_in[0], call->shape_in[0], 0);
+    return lc_step_filled(s, call->dy[0], call->dy[0]->dtype, call->ndim_in[0], call->shape_in[0], 0);
 }
 
 /* x with source written (or added) at `indices` along dim. */
@@ -28,8 +28,8 @@ static lc_tensor *gathered(lc_scratch *s, lc_tensor *x, lc_tensor *indices, int 
 lc_status lc_rule_order(lc_rule_call *call) {
     lc_scratch s = {0};
     lc_tensor *zeros = zeros_like_input(&s, call);
-    lc_give(&s, call, 0, scattered(&s, zeros, call->out[1], call->dy[0], call->attr->dim, false));
-    return lc_finish(&s, call);
+    lc_scratch_give(&s, call, 0, scattered(&s, zeros, call->out[1], call->dy[0], call->attr->dim, false));
+    return lc_scratch_finish(&s, call);
 }
 
 /* A reduction of n elements seen along one dimension: its tensors as they are or, over everything, flat. */
@@ -42,8 +42,8 @@ typedef struct along {
 /* A reduction's output, or dy, in the shape that goes with `along`. */
 static lc_tensor *along_shape(lc_scratch *s, const lc_rule_call *call, lc_tensor *t) {
     int64_t one = 1;
-    t = lc_unreduced(s, call, t);
-    return call->attr->dim >= 0 ? t : lc_reshaped(s, t, 1, &one);
+    t = lc_step_unreduced(s, call, t);
+    return call->attr->dim >= 0 ? t : lc_step_reshape(s, t, 1, &one);
 }
 
 static along along_dim(lc_scratch *s, const lc_rule_call *call) {
@@ -51,7 +51,7 @@ static along along_dim(lc_scratch *s, const lc_rule_call *call) {
     int dim = call->attr->dim;
     if (dim >= 0) return (along){dim, call->shape_in[0][dim], x, dy, zeros};
     int64_t n = lc_shape_numel(call->ndim_in[0], call->shape_in[0]);
-    return (along){0, n, x ? lc_reshaped(s, x, 1, &n) : NULL, dy, lc_reshaped(s, zeros, 1, &n)};
+    return (along){0, n, x ? lc_step_reshape(s, x, 1, &n) : NULL, dy, lc_step_reshape(s, zeros, 1, &n)};
 }
 
 /* kthvalue: to the element whose number output 1 holds. */
@@ -59,8 +59,8 @@ lc_status lc_rule_kth(lc_rule_call *call) {
     lc_scratch s = {0};
     along a = along_dim(&s, call);
     lc_tensor *dx = scattered(&s, a.zeros, along_shape(&s, call, call->out[1]), a.dy, a.dim, false);
-    lc_give(&s, call, 0, lc_reshaped(&s, dx, call->ndim_in[0], call->shape_in[0]));
-    return lc_finish(&s, call);
+    lc_scratch_give(&s, call, 0, lc_step_reshape(&s, dx, call->ndim_in[0], call->shape_in[0]));
+    return lc_scratch_finish(&s, call);
 }
 
 /* min, max: to the first of the equal extremes, the one argmin and argmax name. */
@@ -69,8 +69,8 @@ lc_status lc_rule_minmax(lc_rule_call *call) {
     along a = along_dim(&s, call);
     lc_tensor *first = lc_step_dim(&s, call->op == LC_OP_MIN ? LC_OP_ARGMIN : LC_OP_ARGMAX, a.x, a.dim);
     lc_tensor *dx = scattered(&s, a.zeros, first, a.dy, a.dim, false);
-    lc_give(&s, call, 0, lc_reshaped(&s, dx, call->ndim_in[0], call->shape_in[0]));
-    return lc_finish(&s, call);
+    lc_scratch_give(&s, call, 0, lc_step_reshape(&s, dx, call->ndim_in[0], call->shape_in[0]));
+    return lc_scratch_finish(&s, call);
 }
 
 /* quantile q of n values lies at q (n - 1) in their order, between two of them: each gets its share. */
@@ -82,19 +82,21 @@ lc_status lc_rule_quantile(lc_rule_call *call) {
     lc_attr attr = {.dim = a.dim};
     lc_tensor *sorted[LC_MAX_OUT] = {0};
     lc_step(&s, LC_OP_SORT, &attr, &a.x, 1, sorted);
-    lc_tensor *dx = scattered(&s, a.zeros, lc_part(&s, sorted[1], a.dim, low, 1),
-                              lc_times(&s, a.dy, 1 - (place - below)), a.dim, true);
-    dx = scattered(&s, dx, lc_part(&s, sorted[1], a.dim, high, 1), lc_times(&s, a.dy, place - below), a.dim, true);
-    lc_give(&s, call, 0, lc_reshaped(&s, dx, call->ndim_in[0], call->shape_in[0]));
-    return lc_finish(&s, call);
+    lc_tensor *dx = scattered(&s, a.zeros, lc_step_slice(&s, sorted[1], a.dim, low, 1),
+                              lc_step_times(&s, a.dy, 1 - (place - below)), a.dim, true);
+    dx = scattered(&s, dx, lc_step_slice(&s, sorted[1], a.dim, high, 1), lc_step_times(&s, a.dy, place - below), a.dim,
+                   true);
+    lc_scratch_give(&s, call, 0, lc_step_reshape(&s, dx, call->ndim_in[0], call->shape_in[0]));
+    return lc_scratch_finish(&s, call);
 }
 
 /* -- selection and assembly -------------------------------------------------------------------- */
 
 lc_status lc_rule_gather(lc_rule_call *call) {
     lc_scratch s = {0};
-    lc_give(&s, call, 0, scattered(&s, zeros_like_input(&s, call), call->in[1], call->dy[0], call->attr->dim, true));
-    return lc_finish(&s, call);
+    lc_scratch_give(&s, call, 0,
+                    scattered(&s, zeros_like_input(&s, call), call->in[1], call->dy[0], call->attr->dim, true));
+    return lc_scratch_finish(&s, call);
 }
 
 /* True where a source element was the last one written to its place: later ones win, and only the winner has a
@@ -102,9 +104,9 @@ lc_status lc_rule_gather(lc_rule_call *call) {
 static lc_tensor *written_last(lc_scratch *s, const lc_rule_call *call) {
     lc_tensor *indices = call->in[1];
     int dim = call->attr->dim;
-    lc_tensor *number = lc_counted(s, indices, lc_numel(indices));
-    number = lc_reshaped(s, number, indices->ndim, indices->shape);
-    lc_tensor *board = lc_filled(s, indices, LC_I64, call->ndim_in[0], call->shape_in[0], 0);
+    lc_tensor *number = lc_step_counted(s, indices, lc_numel(indices));
+    number = lc_step_reshape(s, number, indices->ndim, indices->shape);
+    lc_tensor *board = lc_step_filled(s, indices, LC_I64, call->ndim_in[0], call->shape_in[0], 0);
     return lc_step2(s, LC_OP_EQ, gathered(s, scattered(s, board, indices, number, dim, false), indices, dim), number);
 }
 
@@ -114,31 +116,31 @@ lc_status lc_rule_scatter(lc_rule_call *call) {
     int dim = call->attr->dim;
     bool add = call->attr->add;
     if (call->wanted[0]) {
-        lc_tensor *nothing = lc_filled(&s, dy, dy->dtype, indices->ndim, indices->shape, 0);
-        lc_give(&s, call, 0, add ? dy : scattered(&s, dy, indices, nothing, dim, false));
+        lc_tensor *nothing = lc_step_filled(&s, dy, dy->dtype, indices->ndim, indices->shape, 0);
+        lc_scratch_give(&s, call, 0, add ? dy : scattered(&s, dy, indices, nothing, dim, false));
     }
     if (call->wanted[2]) {
         lc_tensor *source = gathered(&s, dy, indices, dim);
-        lc_give(&s, call, 2, add ? source : lc_where_true(&s, written_last(&s, call), source));
+        lc_scratch_give(&s, call, 2, add ? source : lc_step_where(&s, written_last(&s, call), source));
     }
-    return lc_finish(&s, call);
+    return lc_scratch_finish(&s, call);
 }
 
 lc_status lc_rule_index(lc_rule_call *call) {
     lc_scratch s = {0};
     lc_tensor *in[3] = {zeros_like_input(&s, call), call->in[1], call->dy[0]};
-    lc_give(&s, call, 0, lc_step(&s, LC_OP_INDEX_ADD, call->attr, in, 3, NULL));
-    return lc_finish(&s, call);
+    lc_scratch_give(&s, call, 0, lc_step(&s, LC_OP_INDEX_ADD, call->attr, in, 3, NULL));
+    return lc_scratch_finish(&s, call);
 }
 
 lc_status lc_rule_index_add(lc_rule_call *call) {
     lc_scratch s = {0};
-    if (call->wanted[0]) lc_give(&s, call, 0, call->dy[0]);
+    if (call->wanted[0]) lc_scratch_give(&s, call, 0, call->dy[0]);
     if (call->wanted[2]) {
         lc_tensor *in[2] = {call->dy[0], call->in[1]};
-        lc_give(&s, call, 2, lc_step(&s, LC_OP_INDEX, call->attr, in, 2, NULL));
+        lc_scratch_give(&s, call, 2, lc_step(&s, LC_OP_INDEX, call->attr, in, 2, NULL));
     }
-    return lc_finish(&s, call);
+    return lc_scratch_finish(&s, call);
 }
 
 lc_status lc_rule_cat(lc_rule_call *call) {
@@ -146,29 +148,30 @@ lc_status lc_rule_cat(lc_rule_call *call) {
     int dim = call->attr->dim;
     int64_t start = 0;
     for (int i = 0; i < call->n_in; start += call->shape_in[i][dim], i++)
-        if (call->wanted[i]) lc_give(&s, call, i, lc_part(&s, call->dy[0], dim, start, call->shape_in[i][dim]));
-    return lc_finish(&s, call);
+        if (call->wanted[i])
+            lc_scratch_give(&s, call, i, lc_step_slice(&s, call->dy[0], dim, start, call->shape_in[i][dim]));
+    return lc_scratch_finish(&s, call);
 }
 
 lc_status lc_rule_masked_fill(lc_rule_call *call) {
     lc_scratch s = {0};
-    lc_give(&s, call, 0, lc_where_false(&s, call->in[1], call->dy[0]));
-    return lc_finish(&s, call);
+    lc_scratch_give(&s, call, 0, lc_step_unless(&s, call->in[1], call->dy[0]));
+    return lc_scratch_finish(&s, call);
 }
 
 /* triangle, dropout: linear, and their own transpose; dropout draws the same numbers again from its key and counter. */
 lc_status lc_rule_same_op(lc_rule_call *call) {
     lc_scratch s = {0};
-    lc_give(&s, call, 0, lc_step(&s, call->op, call->attr, call->dy, 1, NULL));
-    return lc_finish(&s, call);
+    lc_scratch_give(&s, call, 0, lc_step(&s, call->op, call->attr, call->dy, 1, NULL));
+    return lc_scratch_finish(&s, call);
 }
 
 /* -- views ------------------------------------------------------------------------------------- */
 
 lc_status lc_rule_reshape(lc_rule_call *call) {
     lc_scratch s = {0};
-    lc_give(&s, call, 0, lc_reshaped(&s, call->dy[0], call->ndim_in[0], call->shape_in[0]));
-    return lc_finish(&s, call);
+    lc_scratch_give(&s, call, 0, lc_step_reshape(&s, call->dy[0], call->ndim_in[0], call->shape_in[0]));
+    return lc_scratch_finish(&s, call);
 }
 
 lc_status lc_rule_permute(lc_rule_call *call) {
@@ -194,8 +197,8 @@ lc_status lc_rule_slice(lc_rule_call *call) {
         s.status = lc_run_into(LC_OP_ADD, NULL, in, 2, &place);
     } else if (!s.status) {
         s.status = lc_copy_into(place, dy);
-        lc_give(&s, call, 0, whole);
+        lc_scratch_give(&s, call, 0, whole);
     }
     lc_tensor_release(place);
-    return lc_finish(&s, call);
+    return lc_scratch_finish(&s, call);
 }

@@ -40,21 +40,22 @@ lc_tensor *lc_step_dim(lc_scratch *s, lc_op op, lc_tensor *x, int dim) {
 
 lc_tensor *lc_step_number(lc_scratch *s, lc_op op, lc_tensor *x, double value) {
     if (s->status) return NULL;
-    return lc_step2(s, op, x, lc_filled(s, x, x->dtype, 0, NULL, value));
+    return lc_step2(s, op, x, lc_step_filled(s, x, x->dtype, 0, NULL, value));
 }
 
-lc_tensor *lc_where_true(lc_scratch *s, lc_tensor *condition, lc_tensor *x) {
+lc_tensor *lc_step_where(lc_scratch *s, lc_tensor *condition, lc_tensor *x) {
     if (s->status) return NULL;
-    lc_tensor *in[3] = {condition, x, lc_filled(s, x, x->dtype, 0, NULL, 0)};
+    lc_tensor *in[3] = {condition, x, lc_step_filled(s, x, x->dtype, 0, NULL, 0)};
     return lc_step(s, LC_OP_WHERE, NULL, in, 3, NULL);
 }
 
-lc_tensor *lc_where_false(lc_scratch *s, lc_tensor *condition, lc_tensor *x) {
+lc_tensor *lc_step_unless(lc_scratch *s, lc_tensor *condition, lc_tensor *x) {
     lc_tensor *in[2] = {x, condition};
     return lc_step(s, LC_OP_MASKED_FILL, NULL, in, 2, NULL);
 }
 
-lc_tensor *lc_filled(lc_scratch *s, lc_tensor *like, lc_dtype dtype, int ndim, const int64_t *shape, double value) {
+lc_tensor *lc_step_filled(lc_scratch *s, lc_tensor *like, lc_dtype dtype, int ndim, const int64_t *shape,
+                          double value) {
     if (s->status) return NULL;
     lc_tensor *t = NULL;
     lc_status status = lc_tensor_new(dtype, ndim, shape, like->storage->device, &t);
@@ -62,13 +63,13 @@ lc_tensor *lc_filled(lc_scratch *s, lc_tensor *like, lc_dtype dtype, int ndim, c
     return keep(s, status, t);
 }
 
-lc_tensor *lc_counted(lc_scratch *s, lc_tensor *like, int64_t n) {
+lc_tensor *lc_step_counted(lc_scratch *s, lc_tensor *like, int64_t n) {
     lc_attr attr = {.dim = 0};
-    lc_tensor *ones = lc_filled(s, like, LC_I64, 1, &n, 1);
+    lc_tensor *ones = lc_step_filled(s, like, LC_I64, 1, &n, 1);
     return lc_step_number(s, LC_OP_SUB, lc_step(s, LC_OP_CUMSUM, &attr, &ones, 1, NULL), 1);
 }
 
-lc_tensor *lc_product(lc_scratch *s, lc_tensor *a, lc_tensor *b, lc_tensor *into) {
+lc_tensor *lc_step_matmul(lc_scratch *s, lc_tensor *a, lc_tensor *b, lc_tensor *into) {
     if (s->status) return NULL;
     lc_tensor *in[2] = {a, b};
     if (!into) return lc_step(s, LC_OP_MATMUL, NULL, in, 2, NULL);
@@ -77,7 +78,7 @@ lc_tensor *lc_product(lc_scratch *s, lc_tensor *a, lc_tensor *b, lc_tensor *into
     return NULL;
 }
 
-lc_tensor *lc_reshaped(lc_scratch *s, lc_tensor *x, int ndim, const int64_t *shape) {
+lc_tensor *lc_step_reshape(lc_scratch *s, lc_tensor *x, int ndim, const int64_t *shape) {
     if (s->status) return NULL;
     lc_tensor *view = NULL;
     int64_t strides[LC_MAX_DIMS];
@@ -91,14 +92,14 @@ lc_tensor *lc_reshaped(lc_scratch *s, lc_tensor *x, int ndim, const int64_t *sha
     return keep(s, status, view);
 }
 
-lc_tensor *lc_expanded(lc_scratch *s, lc_tensor *x, int ndim, const int64_t *shape) {
+lc_tensor *lc_step_expand(lc_scratch *s, lc_tensor *x, int ndim, const int64_t *shape) {
     if (s->status) return NULL;
     lc_tensor *view = NULL;
     lc_status status = lc_view_expand(x, ndim, shape, &view);
     return keep(s, status, view);
 }
 
-lc_tensor *lc_swapped(lc_scratch *s, lc_tensor *x) {
+lc_tensor *lc_step_swap(lc_scratch *s, lc_tensor *x) {
     if (s->status) return NULL;
     int order[LC_MAX_DIMS];
     for (int d = 0; d < x->ndim; d++) order[d] = d;
@@ -109,25 +110,25 @@ lc_tensor *lc_swapped(lc_scratch *s, lc_tensor *x) {
     return keep(s, status, view);
 }
 
-lc_tensor *lc_part(lc_scratch *s, lc_tensor *x, int dim, int64_t start, int64_t length) {
+lc_tensor *lc_step_slice(lc_scratch *s, lc_tensor *x, int dim, int64_t start, int64_t length) {
     if (s->status) return NULL;
     lc_tensor *view = NULL;
     lc_status status = lc_view_slice(x, dim, start, length, 1, &view);
     return keep(s, status, view);
 }
 
-lc_tensor *lc_unreduced(lc_scratch *s, const lc_rule_call *call, lc_tensor *t) {
+lc_tensor *lc_step_unreduced(lc_scratch *s, const lc_rule_call *call, lc_tensor *t) {
     int64_t shape[LC_MAX_DIMS];
     for (int d = 0; d < call->ndim_in[0]; d++)
         shape[d] = call->attr->dim < 0 || d == call->attr->dim ? 1 : call->shape_in[0][d];
-    return lc_reshaped(s, t, call->ndim_in[0], shape);
+    return lc_step_reshape(s, t, call->ndim_in[0], shape);
 }
 
-void lc_give(lc_scratch *s, lc_rule_call *call, int i, lc_tensor *t) {
+void lc_scratch_give(lc_scratch *s, lc_rule_call *call, int i, lc_tensor *t) {
     if (!s->status && t) call->dx[i] = lc_tensor_retain(t);
 }
 
-lc_status lc_finish(lc_scratch *s, lc_rule_call *call) {
+lc_status lc_scratch_finish(lc_scratch *s, lc_rule_call *call) {
     for (int i = 0; i < s->n; i++) lc_tensor_release(s->kept[i]);
     if (s->status) {
         for (int i = 0; i < call->n_in; i++) {

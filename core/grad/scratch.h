@@ -24,31 +24,31 @@ lc_tensor *lc_step2(lc_scratch *s, lc_op op, lc_tensor *a, lc_tensor *b);
 lc_tensor *lc_step_dim(lc_scratch *s, lc_op op, lc_tensor *x, int dim);
 /* x op value, for any op of two inputs. */
 lc_tensor *lc_step_number(lc_scratch *s, lc_op op, lc_tensor *x, double value);
-static inline lc_tensor *lc_times(lc_scratch *s, lc_tensor *x, double value) {
+static inline lc_tensor *lc_step_times(lc_scratch *s, lc_tensor *x, double value) {
     return lc_step_number(s, LC_OP_MUL, x, value);
 }
 /* x where the condition holds, 0 elsewhere. */
-lc_tensor *lc_where_true(lc_scratch *s, lc_tensor *condition, lc_tensor *x);
-lc_tensor *lc_where_false(lc_scratch *s, lc_tensor *condition, lc_tensor *x);
+lc_tensor *lc_step_where(lc_scratch *s, lc_tensor *condition, lc_tensor *x);
+lc_tensor *lc_step_unless(lc_scratch *s, lc_tensor *condition, lc_tensor *x);
 /* The number `value` in a shape, of the given type, on the device of `like`. */
-lc_tensor *lc_filled(lc_scratch *s, lc_tensor *like, lc_dtype dtype, int ndim, const int64_t *shape, double value);
+lc_tensor *lc_step_filled(lc_scratch *s, lc_tensor *like, lc_dtype dtype, int ndim, const int64_t *shape, double value);
 /* The i64 numbers 0..n-1. */
-lc_tensor *lc_counted(lc_scratch *s, lc_tensor *like, int64_t n);
+lc_tensor *lc_step_counted(lc_scratch *s, lc_tensor *like, int64_t n);
 /* a b, or into += a b when `into` is given (then NULL is returned). */
-lc_tensor *lc_product(lc_scratch *s, lc_tensor *a, lc_tensor *b, lc_tensor *into);
+lc_tensor *lc_step_matmul(lc_scratch *s, lc_tensor *a, lc_tensor *b, lc_tensor *into);
 
 /* Views, and a copy where a view cannot do it. */
-lc_tensor *lc_reshaped(lc_scratch *s, lc_tensor *x, int ndim, const int64_t *shape);
-lc_tensor *lc_expanded(lc_scratch *s, lc_tensor *x, int ndim, const int64_t *shape);
-lc_tensor *lc_swapped(lc_scratch *s, lc_tensor *x); /* the last two dimensions exchanged */
-lc_tensor *lc_part(lc_scratch *s, lc_tensor *x, int dim, int64_t start, int64_t length);
+lc_tensor *lc_step_reshape(lc_scratch *s, lc_tensor *x, int ndim, const int64_t *shape);
+lc_tensor *lc_step_expand(lc_scratch *s, lc_tensor *x, int ndim, const int64_t *shape);
+lc_tensor *lc_step_swap(lc_scratch *s, lc_tensor *x); /* the last two dimensions exchanged */
+lc_tensor *lc_step_slice(lc_scratch *s, lc_tensor *x, int dim, int64_t start, int64_t length);
 /* A reduction's t (its output or dy) with the reduced dimensions put back at size 1: it broadcasts against the input.
  */
-lc_tensor *lc_unreduced(lc_scratch *s, const lc_rule_call *call, lc_tensor *t);
+lc_tensor *lc_step_unreduced(lc_scratch *s, const lc_rule_call *call, lc_tensor *t);
 
 /* Makes t the gradient of input i. NULL is no gradient. */
-void lc_give(lc_scratch *s, lc_rule_call *call, int i, lc_tensor *t);
+void lc_scratch_give(lc_scratch *s, lc_rule_call *call, int i, lc_tensor *t);
 /* Releases the temporaries, and on failure the gradients given; the rule's result. */
-lc_status lc_finish(lc_scratch *s, lc_rule_call *call);
+lc_status lc_scratch_finish(lc_scratch *s, lc_rule_call *call);
 
 #endif
