@@ -1,11 +1,16 @@
-/* text.h: tokenizers and datasets as handles. */
+/* text.h: tokenizers and datasets as handles, for other bindings. */
 #ifndef LCL_TEXT_H
 #define LCL_TEXT_H
 
 #include "lcl.h"
 #include "text/dataset.h"
 
-extern const lcl_type LCL_TOKENIZER; /* lc_tokenizer * */
-extern const lcl_type LCL_DATASET;   /* lc_dataset * */
+extern const lcl_type LCL_TOKENIZER; /* lc_tokenizer *  bindings/tokenizer.c */
+extern const lcl_type LCL_DATASET;   /* lc_dataset *    bindings/dataset.c */
+
+/* Pushes a handle for `t` and retains it; nil for NULL. */
+void lcl_push_tokenizer(lua_State *L, lc_tokenizer *t);
+/* Pushes {ids, labels, attention_mask, token_type_ids} and takes over the tensors. */
+void lcl_push_batch(lua_State *L, lc_batch *batch);
 
 #endif

@@ -7,9 +7,18 @@
 #include "base/memory.h"
 #include "base/strbuf.h"
 
+/* jansson says little when memory runs out: this does. */
+static _Thread_local bool out_of_memory;
+
+static void *allocate(size_t bytes) {
+    void *p = lc_alloc(bytes);
+    if (!p) out_of_memory = true;
+    return p;
+}
+
 /* When the program starts, since values made before and freed after the change would meet the wrong allocator. */
 __attribute__((constructor)) static void use_engine_allocator(void) {
-    json_set_alloc_funcs(lc_alloc, lc_free);
+    json_set_alloc_funcs(allocate, lc_free);
 }
 
 /* jansson's parser recurses, and so does whoever walks the result: depth is refused before either starts. */
@@ -41,12 +50,12 @@ lc_status lc_json_parse(const char *text, size_t length, const char *name, json_
         return lc_fail(LC_EFORMAT, "%s: %zu bytes of JSON; at most %zu are read", name, length, LC_JSON_MAX_BYTES);
     LC_TRY(check_depth(text, length, name));
     json_error_t error;
+    out_of_memory = false;
     size_t flags = JSON_REJECT_DUPLICATES;
     json_t *value = json_loadb(text, length, flags, &error);
     if (!value && json_error_code(&error) == json_error_numeric_overflow)
         value = json_loadb(text, length, flags | JSON_DECODE_INT_AS_REAL, &error);
-    if (!value && json_error_code(&error) == json_error_out_of_memory)
-        return lc_fail(LC_ENOMEM, "%s: out of memory while reading JSON", name);
+    if (!value && out_of_memory) return lc_fail(LC_ENOMEM, "%s: out of memory while reading JSON", name);
     if (!value)
         return lc_fail(LC_EFORMAT, "%s: line %d, column %d: not JSON: %s", name, error.line, error.column, error.text);
     *out = value;

@@ -4,20 +4,21 @@
 -- Field -> the module "lacuna.<module>" that has it under the same name.
 local home = {
   clip = "optim",
+  dataset = "core.dataset",
   func = "core.func",
   gradcheck = "core.grad",
   load = "core.model",
   model = "model",
   no_grad = "core.grad",
+  optim = "optim",
   param = "core.grad",
   params = "params",
   permutation = "core.random",
-  optim = "optim",
-  rank = "rank",
   ramp = "core.schedule",
   rand = "core.random",
   randint = "core.random",
   randn = "core.random",
+  rank = "rank",
   run = "run",
   schedule = "core.schedule",
   scope = "core.grad",
@@ -25,11 +26,15 @@ local home = {
   show = "show",
   steps = "steps",
   stream = "core.random",
+  tokenizer = "core.tokenizer",
   train = "steps",
 }
 
 -- Fields that are whole modules, "lacuna.<module>" (lc.mask, lc.io).
 local whole = {
+  io = "core.io",
+  mask = "core.mask",
+  prune = "core.prune",
 }
 
 -- The array library: every function of this module is a field too.

@@ -1,0 +1,318 @@
+/* dataset.c: the module lacuna.core.dataset: lc.dataset, its examples and its batches. */
+#include "text.h"
+
+static void release(void *object) {
+    lc_dataset_release(object);
+}
+
+static int dataset_index(lua_State *L);
+static int dataset_length(lua_State *L);
+static int dataset_text(lua_State *L);
+static const luaL_Reg meta[] = {
+    {"__index", dataset_index}, {"__len", dataset_length}, {"__tostring", dataset_text}, {NULL, NULL}};
+const lcl_type LCL_DATASET = {"lacuna.dataset", release, NULL, meta};
+
+static void release_loader(void *object) {
+    lc_loader_free(object);
+}
+static const lcl_type LOADER = {"lacuna.loader", release_loader, NULL, NULL};
+
+static lc_dataset *check(lua_State *L) {
+    return lcl_check(L, 1, &LCL_DATASET);
+}
+
+/* The seed that lc.dataset was given is the handle's user value, and passes on to its parts. */
+static int64_t seed_of(lua_State *L, int dataset) {
+    lua_getiuservalue(L, dataset, 1);
+    int64_t seed = lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    return seed;
+}
+
+static lc_dataset **push_dataset(lua_State *L, int64_t seed) {
+    lc_dataset **slot = lcl_push(L, &LCL_DATASET);
+    lua_pushinteger(L, seed);
+    lua_setiuservalue(L, -2, 1);
+    return slot;
+}
+
+/* -- batches -- */
+
+/* Moves *t into field `name` of the table on top; nothing for NULL. */
+static void set_tensor(lua_State *L, const char *name, lc_tensor **t) {
+    if (!*t) return;
+    lc_tensor **slot = lcl_push(L, &LCL_TENSOR);
+    *slot = *t;
+    *t = NULL;
+    lua_setfield(L, -2, name);
+}
+
+void lcl_push_batch(lua_State *L, lc_batch *batch) {
+    lua_createtable(L, 0, 4);
+    set_tensor(L, "ids", &batch->ids);
+    set_tensor(L, "labels", &batch->labels);
+    set_tensor(L, "attention_mask", &batch->attention_mask);
+    set_tensor(L, "token_type_ids", &batch->token_type_ids);
+}
+
+/* A batch on its way from core to Lua, freed with its handle when Lua runs out of memory between. */
+static int free_batch(lua_State *L) {
+    lc_batch_release(lua_touserdata(L, 1));
+    return 0;
+}
+
+static lc_batch *push_batch_holder(lua_State *L) {
+    lc_batch *b = lua_newuserdatauv(L, sizeof *b, 0);
+    *b = (lc_batch){0};
+    if (luaL_newmetatable(L, "lacuna.batch")) {
+        lua_pushcfunction(L, free_batch);
+        lua_setfield(L, -2, "__gc");
+    }
+    lua_setmetatable(L, -2);
+    return b;
+}
+
+/* ds[i]: one example as a batch of one. ds.name: a method, or length and stride. */
+static int dataset_index(lua_State *L) {
+    lc_dataset *d = check(L);
+    if (lua_type(L, 2) == LUA_TNUMBER) {
+        int64_t index = lcl_index(L, 2, lc_dataset_count(d));
+        lc_batch *b = push_batch_holder(L);
+        lcl_done(L, lc_dataset_batch(d, &index, 1, b), 0);
+        lcl_push_batch(L, b);
+        return 1;
+    }
+    lcl_metatable(L, &LCL_DATASET);
+    lua_getfield(L, -1, "methods");
+    lua_pushvalue(L, 2);
+    lua_rawget(L, -2);
+    return 1;
+}
+
+static const lcl_option batches_rows[] = {
+    {"batch", LCL_INT, offsetof(lc_loader_options, batch), .min = 1, .max = 1e9, .fallback = "8",
+     .doc = "examples in a batch"},
+    {"epoch", LCL_ANY, .doc = "which one, from 1; each has its own order (default 1)"},
+    {"shuffle", LCL_ANY, .doc = "false = in order (default true)"},
+    {"seed", LCL_ANY, .doc = "of the order; default: the dataset's"},
+    {0},
+};
+static const lcl_option_set batches_set = {"batches", batches_rows};
+
+/* An integer option that has its default here, since it depends on the dataset. */
+static int64_t integer_option(lua_State *L, int arg, const char *name, int64_t fallback) {
+    int64_t value = lcl_field(L, arg, name) == LUA_TNIL ? fallback : lcl_integer(L, -1);
+    lua_pop(L, 1);
+    return value;
+}
+
+/* Upvalue 1: the loader. Ends after its epoch. */
+static int next_batch(lua_State *L) {
+    lc_loader *l = lcl_check(L, lua_upvalueindex(1), &LOADER);
+    int64_t epoch, index, wanted = lua_tointeger(L, lua_upvalueindex(2));
+    lc_loader_position(l, &epoch, &index);
+    if (epoch != wanted || index == lua_tointeger(L, lua_upvalueindex(3))) return 0;
+    lc_batch *b = push_batch_holder(L);
+    lcl_done(L, lc_loader_next(l, b), 0);
+    lcl_push_batch(L, b);
+    return 1;
+}
+
+static int batches(lua_State *L) {
+    lc_dataset *d = check(L);
+    lua_settop(L, 2);
+    lc_loader_options o = {0};
+    lcl_options(L, 2, &batches_set, &o);
+    o.seed = (uint64_t)integer_option(L, 2, "seed", seed_of(L, 1));
+    int64_t epoch = integer_option(L, 2, "epoch", 1) - 1;
+    if (lcl_field(L, 2, "shuffle") != LUA_TNIL) o.in_order = !lcl_boolean(L, -1);
+    lc_loader **slot = lcl_push(L, &LOADER);
+    lcl_done(L, lc_loader_new(d, &o, slot), 0);
+    lcl_done(L, lc_loader_seek(*slot, epoch, 0), 0);
+    lua_pushinteger(L, epoch);
+    lua_pushinteger(L, lc_dataset_count(d));
+    lua_pushcclosure(L, next_batch, 3);
+    return 1;
+}
+
+/* -- methods -- */
+
+static int split(lua_State *L) {
+    lc_dataset *d = check(L);
+    double share = lcl_number(L, 2);
+    lc_dataset **first = push_dataset(L, seed_of(L, 1)), **rest = push_dataset(L, seed_of(L, 1));
+    return lcl_done(L, lc_dataset_split(d, share, first, rest), 2);
+}
+
+static const lcl_option sample_rows[] = {{"seed", LCL_ANY, .doc = "of the choice; default: the dataset's"}, {0}};
+static const lcl_option_set sample_set = {"sample", sample_rows};
+
+static int sample(lua_State *L) {
+    lc_dataset *d = check(L);
+    int64_t n = lcl_integer(L, 2), none;
+    lcl_options(L, 3, &sample_set, &none);
+    int64_t seed = integer_option(L, 3, "seed", seed_of(L, 1));
+    lc_dataset **slot = push_dataset(L, seed_of(L, 1));
+    return lcl_done(L, lc_dataset_sample(d, n, (uint64_t)seed, slot), 1);
+}
+
+static int tokens(lua_State *L) {
+    int64_t count;
+    const int32_t *ids = lc_dataset_tokens(check(L), &count);
+    lc_tensor **slot = lcl_push(L, &LCL_TENSOR);
+    lcl_done(L, lc_tensor_new(LC_I64, 1, &count, LC_CPU, slot), 0);
+    for (int64_t i = 0; i < count; i++) LC_DATA(int64_t, *slot)[i] = ids[i];
+    return 1;
+}
+
+static int length(lua_State *L) {
+    lua_pushinteger(L, lc_dataset_length(check(L)));
+    return 1;
+}
+
+static int stride(lua_State *L) {
+    lua_pushinteger(L, lc_dataset_stride(check(L)));
+    return 1;
+}
+
+static int tokenizer(lua_State *L) {
+    lcl_push_tokenizer(L, lc_dataset_tokenizer(check(L)));
+    return 1;
+}
+
+static int hash(lua_State *L) {
+    char digits[33];
+    lc_dataset_hash(check(L), digits);
+    lua_pushstring(L, digits);
+    return 1;
+}
+
+static int dataset_length(lua_State *L) {
+    lua_pushinteger(L, lc_dataset_count(check(L)));
+    return 1;
+}
+
+static int dataset_text(lua_State *L) {
+    lc_dataset *d = check(L);
+    int64_t count;
+    lc_dataset_tokens(d, &count);
+    lua_pushfstring(L, "dataset of %d examples, at most %d tokens each, from %d tokens", (int)lc_dataset_count(d),
+                    (int)lc_dataset_length(d), (int)count);
+    return 1;
+}
+
+static const lcl_function methods[] = {
+    {"split", split, "dataset:split(share) -> first, rest",
+     "The first share of the tokens (of the documents) and the rest; windows are cut anew, so that no token is in "
+     "both."},
+    {"sample", sample, "dataset:sample(n, {seed}) -> dataset",
+     "n random examples. Windows begin anywhere; documents are drawn without repeats.", &sample_set},
+    {"batches", batches, "dataset:batches {batch, epoch, shuffle, seed} -> iterator",
+     "Gives one epoch's batches {ids, labels, attention_mask}, (B, T) each; the last may be smaller.", &batches_set},
+    {"tokens", tokens, "dataset:tokens() -> ids", "All tokens in order, an i64 tensor of one dimension."},
+    {"length", length, "dataset:length() -> tokens", "Tokens in a window; the most of a document."},
+    {"stride", stride, "dataset:stride() -> tokens", "Tokens between the beginnings of windows."},
+    {"tokenizer", tokenizer, "dataset:tokenizer() -> tokenizer", "What made the tokens."},
+    {"hash", hash, "dataset:hash() -> string", "32 hex digits of the tokens and how they are cut."},
+    {0},
+};
+
+/* -- making -- */
+
+typedef struct dataset_options {
+    const char *source, *file, *text;
+    int64_t length, stride, seed;
+    int per, join;
+    bool cache;
+} dataset_options;
+#define AT(field) offsetof(dataset_options, field)
+static const char *const per_choices[] = {"window", "document", NULL}; /* as lc_per */
+static const char *const join_choices[] = {"plain", "rows", NULL};     /* as lc_join */
+static const lcl_option dataset_rows[] = {
+    {"model", LCL_ANY, .doc = "its tokenizer and its positions are used"},
+    {"tokenizer", LCL_ANY, .doc = "in place of a model's"},
+    {"source", LCL_STRING, AT(source),
+     .doc = "\"name/split\": LACUNA_DATA/name/split.txt, .jsonl, .txt.gz or .jsonl.gz"},
+    {"file", LCL_STRING, AT(file), .doc = "path of a .txt or .jsonl, or a .gz of one"},
+    {"text", LCL_STRING, AT(text), .doc = "the text itself"},
+    {"length", LCL_INT, AT(length), .min = 1, .max = 1e9,
+     .doc = "tokens in a window; default: the model's positions, at most 2048"},
+    {"stride", LCL_INT, AT(stride), .min = 1, .max = 1e9,
+     .doc = "tokens between the beginnings of windows; default: length"},
+    {"per", LCL_CHOICE, AT(per), .choices = per_choices, .fallback = "'window'",
+     .doc = "documents are the lines of a .jsonl, or those of a .txt that are not blank; they are cut at length, and "
+            "padded to the longest of a batch"},
+    {"join", LCL_CHOICE, AT(join), .choices = join_choices, .fallback = "'plain'",
+     .doc = "\"rows\": as published WikiText perplexities join lines: each keeps its line feed, one space is empty, "
+            "\"\\n\\n\" between"},
+    {"seed", LCL_INT, AT(seed), .fallback = "0", .doc = "of sample and batches, where they are given none"},
+    {"cache", LCL_BOOL, AT(cache), .fallback = "true", .doc = "keep tokens of long texts in $XDG_CACHE_HOME/lacuna"},
+    {0},
+};
+#undef AT
+static const lcl_option_set dataset_set = {"dataset", dataset_rows};
+
+/* Pushes the tokenizer that was given, or the model's. */
+static lc_tokenizer *push_chosen_tokenizer(lua_State *L) {
+    if (lcl_field(L, 1, "tokenizer") == LUA_TNIL) {
+        if (lcl_field(L, 1, "model") == LUA_TNIL) lcl_error(L, "dataset: give a model or a tokenizer");
+        lua_getfield(L, -1, "tokenizer");
+        if (lua_isnil(L, -1))
+            lcl_error(L, "dataset: the model has no tokenizer; give one: tokenizer = lc.tokenizer(...)");
+    }
+    lc_tokenizer *t = lcl_test(L, -1, &LCL_TOKENIZER);
+    if (!t) lcl_error(L, "dataset: option 'tokenizer' must be a tokenizer, got %s", lcl_describe(L, -1));
+    return t;
+}
+
+static int64_t model_length(lua_State *L) {
+    if (lcl_field(L, 1, "model") == LUA_TNIL)
+        lcl_error(L, "dataset: option 'length' is needed where no model gives it");
+    lua_getfield(L, -1, "positions");
+    int64_t positions = lcl_integer(L, -1);
+    lua_pop(L, 2);
+    return lc_min(positions, 2048);
+}
+
+static int dataset(lua_State *L) {
+    dataset_options o = {0};
+    lua_settop(L, 1);
+    lcl_options(L, 1, &dataset_set, &o);
+    lc_dataset_options options = {.tokenizer = push_chosen_tokenizer(L),
+                                  .source = o.source,
+                                  .file = o.file,
+                                  .text = o.text,
+                                  .length = o.length ? o.length : model_length(L),
+                                  .stride = o.stride,
+                                  .per = (lc_per)o.per,
+                                  .join = (lc_join)o.join,
+                                  .no_cache = !o.cache};
+    if (o.text) {
+        lcl_field(L, 1, "text");
+        lua_tolstring(L, -1, &options.text_length);
+    }
+    lc_dataset **slot = push_dataset(L, o.seed);
+    return lcl_done(L, lc_dataset_new(&options, slot), 1);
+}
+
+static const lcl_function functions[] = {
+    {"dataset", dataset, "lc.dataset {model | tokenizer, source | file | text, ...} -> dataset",
+     "Text as training examples: windows of tokens, or documents. ds[i] is one, #ds their number.", &dataset_set},
+    {0},
+};
+
+int luaopen_lacuna_dataset(lua_State *L) {
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "lacuna.core.tokenizer");
+    lua_call(L, 1, 0);
+    lcl_register(L, &LCL_DATASET);
+    lcl_register(L, &LOADER);
+    lcl_metatable(L, &LCL_DATASET);
+    lua_newtable(L);
+    lcl_functions(L, methods);
+    lua_setfield(L, -2, "methods");
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lcl_functions(L, functions);
+    return 1;
+}
