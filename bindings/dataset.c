@@ -1,15 +1,15 @@
 /* dataset.c: the module lacuna.core.dataset: lc.dataset, its examples and its batches. */
 #include "text.h"
 
+#include <string.h>
+
 static void release(void *object) {
     lc_dataset_release(object);
 }
 
-static int dataset_index(lua_State *L);
 static int dataset_length(lua_State *L);
 static int dataset_text(lua_State *L);
-static const luaL_Reg meta[] = {
-    {"__index", dataset_index}, {"__len", dataset_length}, {"__tostring", dataset_text}, {NULL, NULL}};
+static const luaL_Reg meta[] = {{"__len", dataset_length}, {"__tostring", dataset_text}, {NULL, NULL}};
 const lcl_type LCL_DATASET = {"lacuna.dataset", release, NULL, meta};
 
 static void release_loader(void *object) {
@@ -70,23 +70,6 @@ static lc_batch *push_batch_holder(lua_State *L) {
     }
     lua_setmetatable(L, -2);
     return b;
-}
-
-/* ds[i]: one example as a batch of one. ds.name: a method, or length and stride. */
-static int dataset_index(lua_State *L) {
-    lc_dataset *d = check(L);
-    if (lua_type(L, 2) == LUA_TNUMBER) {
-        int64_t index = lcl_index(L, 2, lc_dataset_count(d));
-        lc_batch *b = push_batch_holder(L);
-        lcl_done(L, lc_dataset_batch(d, &index, 1, b), 0);
-        lcl_push_batch(L, b);
-        return 1;
-    }
-    lcl_metatable(L, &LCL_DATASET);
-    lua_getfield(L, -1, "methods");
-    lua_pushvalue(L, 2);
-    lua_rawget(L, -2);
-    return 1;
 }
 
 static const lcl_option batches_rows[] = {
@@ -165,21 +148,6 @@ static int tokens(lua_State *L) {
     return 1;
 }
 
-static int length(lua_State *L) {
-    lua_pushinteger(L, lc_dataset_length(check(L)));
-    return 1;
-}
-
-static int stride(lua_State *L) {
-    lua_pushinteger(L, lc_dataset_stride(check(L)));
-    return 1;
-}
-
-static int tokenizer(lua_State *L) {
-    lcl_push_tokenizer(L, lc_dataset_tokenizer(check(L)));
-    return 1;
-}
-
 static int hash(lua_State *L) {
     char digits[33];
     lc_dataset_hash(check(L), digits);
@@ -210,12 +178,35 @@ static const lcl_function methods[] = {
     {"batches", batches, "dataset:batches {batch, epoch, shuffle, seed} -> iterator",
      "Gives one epoch's batches {ids, labels, attention_mask}, (B, T) each; the last may be smaller.", &batches_set},
     {"tokens", tokens, "dataset:tokens() -> ids", "All tokens in order, an i64 tensor of one dimension."},
-    {"length", length, "dataset:length() -> tokens", "Tokens in a window; the most of a document."},
-    {"stride", stride, "dataset:stride() -> tokens", "Tokens between the beginnings of windows."},
-    {"tokenizer", tokenizer, "dataset:tokenizer() -> tokenizer", "What made the tokens."},
     {"hash", hash, "dataset:hash() -> string", "32 hex digits of the tokens and how they are cut."},
     {0},
 };
+
+/* Pushes the example as a batch of one. */
+static int push_example(lua_State *L, lc_dataset *d, int64_t index) {
+    lc_batch *b = push_batch_holder(L);
+    lcl_done(L, lc_dataset_batch(d, &index, 1, b), 0);
+    lcl_push_batch(L, b);
+    return 1;
+}
+
+/* ds[i]; ds.name: a method (upvalue 1 is their table), or what it was made of. */
+static int dataset_index(lua_State *L) {
+    lc_dataset *d = check(L);
+    if (lua_type(L, 2) == LUA_TNUMBER) return push_example(L, d, lcl_index(L, 2, lc_dataset_count(d)));
+    lua_pushvalue(L, 2);
+    if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
+    const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+    if (strcmp(name, "length") == 0)
+        lua_pushinteger(L, lc_dataset_length(d));
+    else if (strcmp(name, "stride") == 0)
+        lua_pushinteger(L, lc_dataset_stride(d));
+    else if (strcmp(name, "tokenizer") == 0)
+        lcl_push_tokenizer(L, lc_dataset_tokenizer(d));
+    else
+        lcl_error(L, "a dataset has no %s", lcl_describe(L, 2));
+    return 1;
+}
 
 /* -- making -- */
 
@@ -310,7 +301,8 @@ int luaopen_lacuna_dataset(lua_State *L) {
     lcl_metatable(L, &LCL_DATASET);
     lua_newtable(L);
     lcl_functions(L, methods);
-    lua_setfield(L, -2, "methods");
+    lua_pushcclosure(L, dataset_index, 1);
+    lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
     lua_newtable(L);
     lcl_functions(L, functions);

@@ -5,9 +5,6 @@
 #include "base/memory.h"
 #include "lcl.h"
 
-/* What a file's content is held by while Lua makes its string. */
-static const lcl_type TEXT;
-
 /* append(path, text): one write, then fsync */
 static int append(lua_State *L) {
     const char *path = lcl_string(L, 1);
@@ -31,7 +28,7 @@ static int read(lua_State *L) {
     const char *path = lcl_string(L, 1);
     if (!lc_file_exists(path)) return 0;
     size_t length = 0;
-    char **slot = lcl_push(L, &TEXT);
+    char **slot = lcl_text(L);
     lcl_done(L, lc_file_read(path, 0, slot, &length), 0);
     lua_pushlstring(L, *slot, length);
     lcl_close(L, -2);
@@ -63,18 +60,11 @@ static int hash(lua_State *L) {
     return 1;
 }
 
-static void release(void *object) {
-    lc_free(object);
-}
-
-static const lcl_type TEXT = {"lacuna.file_text", release, NULL, NULL};
-
 int luaopen_lacuna_files(lua_State *L) {
     static const luaL_Reg functions[] = {
         {"append", append},           {"write", write},   {"read", read}, {"make_dirs", make_dirs},
         {"remove_tree", remove_tree}, {"exists", exists}, {"hash", hash}, {NULL, NULL},
     };
-    lcl_register(L, &TEXT);
     luaL_newlib(L, functions);
     return 1;
 }

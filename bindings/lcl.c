@@ -117,6 +117,13 @@ lc_tensor *lcl_peek(lua_State *L, int index) {
     return h ? h->object : NULL;
 }
 
+static const lcl_type TEXT = {"lacuna.text", lc_free, NULL, NULL};
+
+char **lcl_text(lua_State *L) {
+    lcl_register(L, &TEXT); /* does nothing but the first time */
+    return lcl_push(L, &TEXT);
+}
+
 void lcl_close(lua_State *L, int index) {
     free_object(lua_touserdata(L, index));
 }

@@ -39,6 +39,8 @@ void *lcl_check(lua_State *L, int arg, const lcl_type *type);
 void *lcl_test(lua_State *L, int arg, const lcl_type *type);
 /* The living tensor at `index`, else NULL; never raises, so core's callbacks may use it. */
 lc_tensor *lcl_peek(lua_State *L, int index);
+/* Pushes an empty slot for text that core allocates (lc_free), which is freed with the value. */
+char **lcl_text(lua_State *L);
 /* Frees the object of the handle at `index` now, whoever holds the handle; later use of it raises. */
 void lcl_close(lua_State *L, int index);
 

@@ -14,18 +14,6 @@ static lc_model *check(lua_State *L) {
     return lcl_check(L, 1, &LCL_MODEL);
 }
 
-/* -- text from core -- */
-
-static void release_text(void *object) {
-    lc_free(object);
-}
-
-static const lcl_type TEXT = {"lacuna.text", release_text, NULL, NULL};
-
-char **lcl_text(lua_State *L) {
-    return lcl_push(L, &TEXT);
-}
-
 /* Registry key of the models that are alive: slot -> handle. Values are weak: a handle leaves before its finalizer
  * runs. */
 static char live_models;
@@ -506,9 +494,7 @@ static int get_dtype(lua_State *L, lc_model *m) {
 }
 
 static int get_tokenizer(lua_State *L, lc_model *m) {
-    if (!m->tokenizer) return 0;
-    lc_tokenizer **slot = lcl_push(L, &LCL_TOKENIZER);
-    *slot = lc_tokenizer_retain(m->tokenizer);
+    lcl_push_tokenizer(L, m->tokenizer);
     return 1;
 }
 
@@ -633,7 +619,7 @@ static const lcl_function functions[] = {
 
 int luaopen_lacuna_model(lua_State *L) {
     static const luaL_Reg helpers[] = {{"make", make}, {"keys", keys}, {"live", live}, {NULL, NULL}};
-    static const lcl_type *const types[] = {&TEXT, &JSON, &LCL_MODEL, &LCL_SNAPSHOT};
+    static const lcl_type *const types[] = {&JSON, &LCL_MODEL, &LCL_SNAPSHOT};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) lcl_register(L, types[i]);
     lcl_metatable(L, &LCL_MODEL);
     lua_newtable(L);

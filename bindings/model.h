@@ -32,9 +32,6 @@ void lcl_batch(lua_State *L, int arg, lc_batch *batch);
 /* The integers of one such field as (B, T); a list of T is one row. Pushes one value. */
 lc_tensor *lcl_rows(lua_State *L, int index);
 
-/* Pushes an empty slot for text that core allocates; it is freed with the value. bindings/model.c */
-char **lcl_text(lua_State *L);
-
 /* Registers the types of selection.c, layer.c and method.c; called when lacuna.core.model opens. */
 void lcl_open_selection(lua_State *L);
 void lcl_open_layer(lua_State *L);

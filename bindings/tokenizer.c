@@ -17,9 +17,6 @@ static int tokenizer_text(lua_State *L);
 static const luaL_Reg meta[] = {{"__len", tokenizer_length}, {"__tostring", tokenizer_text}, {NULL, NULL}};
 const lcl_type LCL_TOKENIZER = {"lacuna.tokenizer", release, NULL, meta};
 
-/* Text that core allocated, until Lua has its copy. */
-static const lcl_type TEXT = {"lacuna.text", lc_free, NULL, NULL};
-
 void lcl_push_tokenizer(lua_State *L, lc_tokenizer *t) {
     if (!t) {
         lua_pushnil(L);
@@ -95,7 +92,7 @@ static int decode(lua_State *L) {
     lc_tensor *ids = lcl_ids(L, 2), **wide = lcl_push(L, &LCL_TENSOR), **flat = lcl_push(L, &LCL_TENSOR);
     lcl_done(L, lc_cast(ids, LC_I64, wide), 0);
     lcl_done(L, lc_contiguous(*wide, flat), 0);
-    char **text = lcl_push(L, &TEXT);
+    char **text = lcl_text(L);
     size_t length;
     lcl_done(L, lc_tokenizer_decode(t, LC_DATA(int64_t, *flat), lc_numel(*flat), skip, text, &length), 0);
     lua_pushlstring(L, *text, length);
@@ -134,14 +131,6 @@ static int token_text(lua_State *L) {
     return 1;
 }
 
-static int bos(lua_State *L) {
-    return push_id(L, lc_tokenizer_bos(check(L)));
-}
-
-static int eos(lua_State *L) {
-    return push_id(L, lc_tokenizer_eos(check(L)));
-}
-
 static int hash(lua_State *L) {
     lua_pushstring(L, lc_tokenizer_hash(check(L)));
     return 1;
@@ -167,11 +156,20 @@ static const lcl_function methods[] = {
      "Writes vocab.json, merges.txt, tokenizer.json and tokenizer_config.json, which transformers loads."},
     {"id", token_id, "tokenizer:id(token) -> id", "The id of one token's text, such as \" the\"; nil when it is none."},
     {"token", token_text, "tokenizer:token(id) -> text", "The text of one id, which may be part of a character."},
-    {"bos", bos, "tokenizer:bos() -> id", "The token put before every text; nil when the model wants none."},
-    {"eos", eos, "tokenizer:eos() -> id", "The end of text; nil when there is none."},
     {"hash", hash, "tokenizer:hash() -> string", "32 hex digits of everything that decides the ids of a text."},
     {0},
 };
+
+/* tokenizer.name: a method (upvalue 1 is their table), or an id. */
+static int tokenizer_index(lua_State *L) {
+    lc_tokenizer *t = check(L);
+    lua_pushvalue(L, 2);
+    if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
+    const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+    if (strcmp(name, "bos") == 0) return push_id(L, lc_tokenizer_bos(t)); /* put before every text */
+    if (strcmp(name, "eos") == 0) return push_id(L, lc_tokenizer_eos(t)); /* ends a text */
+    lcl_error(L, "a tokenizer has no %s", lcl_describe(L, 2));
+}
 
 /* -- making -- */
 
@@ -183,7 +181,7 @@ static int bytes(lua_State *L) {
 /* A directory, a tokenizer.json, or a name of the hub's cache. */
 static int load(lua_State *L) {
     const char *name = lcl_string(L, 1), *dot = strrchr(name, '.');
-    char **directory = lcl_push(L, &TEXT);
+    char **directory = lcl_text(L);
     bool file = dot && strcmp(dot, ".json") == 0;
     if (!file) lcl_done(L, lc_hub_resolve(name, directory), 0);
     lc_tokenizer **slot = lcl_push(L, &LCL_TOKENIZER);
@@ -257,7 +255,7 @@ static int train(lua_State *L) {
         lcl_field(L, 1, "text");
         text = lua_tolstring(L, -1, &length);
     } else {
-        char **path = lcl_push(L, &TEXT);
+        char **path = lcl_text(L);
         lc_corpus **corpus = lcl_push(L, &CORPUS);
         lcl_done(L, read_corpus(&o, path, corpus), 0);
         text = (*corpus)->text;
@@ -285,12 +283,13 @@ static int call(lua_State *L) {
 
 int luaopen_lacuna_tokenizer(lua_State *L) {
     lcl_register(L, &LCL_TOKENIZER);
-    lcl_register(L, &TEXT);
     lcl_register(L, &CORPUS);
     lcl_metatable(L, &LCL_TOKENIZER);
-    lua_getfield(L, -1, "__index");
+    lua_newtable(L);
     lcl_functions(L, methods);
-    lua_settop(L, lua_gettop(L) - 2);
+    lua_pushcclosure(L, tokenizer_index, 1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
     lua_newtable(L); /* the module */
     lua_newtable(L); /* lc.tokenizer */
     lcl_functions(L, functions);
