@@ -141,6 +141,25 @@ describe("what is held", function()
     assert.equal(0, first:violations())
   end)
 
+  it("stays zero through momentum, decay and accumulation", function()
+    for _, optimizer in ipairs { "sgd", "adamw" } do
+      for _, accumulate in ipairs { 1, 3 } do
+        local model = tiny()
+        local mask = lc.prune.magnitude(model:linears(), { sparsity = 0.6 })
+        local layer = model:linears()[1]
+        local before = layer.weight:detach():clone()
+        local batches = {}
+        for i = 1, 4 do batches[i] = { ids = lc.randint(0, 31, { 2, 8 }) } end
+        lc.train(model, batches, {
+          steps = 20, optimizer = optimizer, accumulate = accumulate, lr = 1e-2, weight_decay = 0.1,
+        })
+        assert.equal(0, mask:violations())
+        -- Nothing else stood still: what did not change is what is pruned.
+        assert.equal(math.floor(0.6 * before:numel()), layer.weight:eq(before):sum():item())
+      end
+    end
+  end)
+
   it("is zeroed again after a write, and no longer once lifted", function()
     local model = tiny()
     local mask = lc.prune.magnitude(model:linears(), { sparsity = 0.5 })
