@@ -14,8 +14,9 @@
 
 lc_tensor *lcl_leaf(lua_State *L, int arg) {
     lc_tensor *t = lcl_tensor(L, arg);
+    if (t->leaf) return t->leaf;
     if (t->node) lcl_error(L, "a computed tensor is not trained: give parameters, or leaves made by lc.param");
-    return t->leaf ? t->leaf : t;
+    return t;
 }
 
 /* -- options -- */

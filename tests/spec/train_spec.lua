@@ -1,0 +1,400 @@
+-- Training: the laws of a step, groups, schedules, skipping, and what stops it.
+
+local lc = require "lacuna"
+local tiny = dofile "tests/tiny.lua"
+
+local function train(options, config, batches)
+  local model = tiny.gpt2(config)
+  local result = lc.train(model, batches or tiny.batches(6, 2, 11), options)
+  return model, result
+end
+
+--- The message of an error that fn must raise.
+local function message(fn, ...)
+  local ok, err = pcall(fn, ...)
+  assert.is_false(ok)
+  return tostring(err)
+end
+
+describe("PyTorch's trajectory", function()
+  local expected = lc.io.open "tests/golden/train/expected.safetensors"
+  local ids, labels = expected.ids, expected.labels
+  local batches = {}
+  for i = 1, 40 do batches[i] = { ids = ids[i], labels = labels[i] } end
+
+  local settings = {
+    adamw = { lr = 1e-2, betas = { 0.9, 0.95 }, eps = 1e-6, weight_decay = 0.1 },
+    sgd = { optimizer = "sgd", lr = 1e-1, momentum = 0.9, weight_decay = 0.01 },
+  }
+  for name, options in pairs(settings) do
+    it("of 20 steps is followed by " .. name, function()
+      options.steps, options.accumulate, options.warmup, options.lr_schedule = 20, 2, 3, "linear"
+      local model = lc.load "tests/golden/train"
+      local losses, norms = expected[name .. ".losses"]:totable(), expected[name .. ".norms"]:totable()
+      for t in lc.steps(model, batches, options) do
+        assert.near(losses[t.step], t.loss, 1e-4 * math.abs(losses[t.step]))
+        assert.near(norms[t.step], t.grad_norm, 1e-4 * norms[t.step])
+      end
+      for parameter, p in pairs(model:parameters()) do
+        local want = expected[name .. ".final." .. parameter]
+        local got = p:detach()
+        if parameter:find "c_attn.bias$" then -- the key's bias has no gradient but rounding
+          local keys = { { 1, 15 }, { 31, 45 } }
+          for _, range in ipairs(keys) do
+            local a, b = got { range }, want { range }
+            assert.is_true((a - b):abs():max():item() <= 1e-4 * b:abs():max():item())
+          end
+        else
+          local gap, scale = (got - want):abs():max():item(), want:abs():max():item()
+          assert.is_true(gap <= 1e-4 * scale, ("%s: %g of %g"):format(parameter, gap, scale))
+        end
+      end
+    end)
+  end
+end)
+
+describe("a step", function()
+  it("of n micro-batches of b is one batch of n*b", function()
+    local micro = tiny.batches(6, 2, 11)
+    local whole = { tiny.join { micro[1], micro[2], micro[3] }, tiny.join { micro[4], micro[5], micro[6] } }
+    for _, optimizer in ipairs { "sgd", "adamw" } do
+      local options = { steps = 4, optimizer = optimizer, lr = 1e-2, eps = 1e-4 }
+      local a, one = train(options, { seed = 3 }, whole)
+      options.accumulate = 3
+      local b, three = train(options, { seed = 3 }, micro)
+      assert.near(one.loss, three.loss, 1e-5)
+      assert.is_true(tiny.difference(tiny.weights(b), tiny.weights(a)) < 1e-4)
+      assert.equal(one.tokens, three.tokens)
+    end
+  end)
+
+  it("weighs micro-batches by their labels through an objective in Lua too", function()
+    local micro = tiny.batches(6, 2, 11)
+    local options = { steps = 4, lr = 1e-2, accumulate = 3, eps = 1e-4 }
+    local a, causal = train(options, nil, micro)
+    options.objective = function(model, batch) return model:loss(batch, { train = true }) end
+    local b, by_hand = train(options, nil, micro)
+    assert.near(causal.loss, by_hand.loss, 1e-5)
+    assert.is_true(tiny.difference(tiny.weights(b), tiny.weights(a)) < 1e-4)
+  end)
+
+  it("takes the count that an objective returns", function()
+    local micro = tiny.batches(2, 2, 11)
+    local counts = { 3, 1 }
+    local model, single = tiny.gpt2(), {}
+    for i = 1, 2 do single[i] = model:loss(micro[i]):item() end
+    local loss
+    local n = 0
+    for t in lc.steps(model, micro, { steps = 1, accumulate = 2, lr = 0, weight_decay = 0,
+      objective = function(m, batch)
+        n = n + 1
+        return m:loss(batch), counts[n]
+      end }) do
+      loss = t.loss
+    end
+    assert.near((3 * single[1] + single[2]) / 4, loss, 1e-5)
+  end)
+
+  it("repeats bit for bit, at one thread and at two", function()
+    local results, set_threads = {}, require("lacuna.core.system").threads
+    local before = set_threads()
+    for i, threads in ipairs { 1, 2, 2 } do
+      set_threads(threads)
+      results[i] = tiny.weights((train({ steps = 5, accumulate = 2, lr = 1e-2 }, { resid_pdrop = 0.1, embd_pdrop = 0.1 })))
+    end
+    set_threads(before)
+    assert.same(results[1], results[2])
+    assert.same(results[2], results[3])
+  end)
+
+  it("sees the weights of the step before until t:update()", function()
+    local model = tiny.gpt2()
+    local batches = tiny.batches(3, 2, 11)
+    local before = model:loss(batches[1]):item()
+    for t in lc.steps(model, batches, { steps = 1, lr = 1e-1 }) do
+      assert.equal(before, model:loss(batches[1]):item())
+      t:backward()
+      assert.equal(before, model:loss(batches[1]):item())
+      t:update()
+      assert.not_equal(before, model:loss(batches[1]):item())
+    end
+  end)
+
+  it("is dropped by break, return and error, with dropout's streams", function()
+    local batches = tiny.batches(6, 2, 11)
+    local function leave(how)
+      local model = tiny.gpt2 { resid_pdrop = 0.2 }
+      local function body()
+        for t in lc.steps(model, batches, { steps = 6, lr = 1e-2 }) do
+          if t.step == 4 then
+            t:backward()
+            if how == "break" then break end
+            if how == "return" then return end
+            error "stop"
+          end
+        end
+      end
+      pcall(body)
+      assert.is_nil(model:parameter("transformer.wte.weight").grad)
+      lc.train(model, batches, { steps = 6, start = 3, lr = 1e-2 })
+      return tiny.weights(model)
+    end
+    local whole = tiny.gpt2 { resid_pdrop = 0.2 }
+    lc.train(whole, batches, { steps = 3, lr = 1e-2 })
+    lc.train(whole, batches, { steps = 6, start = 3, lr = 1e-2 })
+    for _, how in ipairs { "break", "return", "error" } do assert.same(tiny.weights(whole), leave(how)) end
+  end)
+
+  it("counts its multiply-adds, the last backward pass included", function()
+    local model, batches = tiny.gpt2(), tiny.batches(1, 2, 11)
+    local counts = {}
+    for t in lc.steps(model, batches, { steps = 2 }) do
+      if t.step == 1 then counts[1] = t.macs end
+      if t.step == 2 then
+        t:update()
+        counts[2] = t.macs
+      end
+    end
+    assert.equal(counts[1], counts[2])
+  end)
+end)
+
+describe("held masks", function()
+  it("survive momentum, decay and accumulation", function()
+    for _, optimizer in ipairs { "sgd", "adamw" } do
+      for _, accumulate in ipairs { 1, 3 } do
+        local model = tiny.gpt2()
+        local mask = lc.prune.magnitude(model:linears(), { sparsity = 0.6 })
+        lc.train(model, tiny.batches(6, 2, 11), { steps = 12, optimizer = optimizer, lr = 1e-2, accumulate = accumulate,
+          momentum = 0.9, weight_decay = 0.1 })
+        assert.equal(0, mask:violations(model))
+        assert.near(0.6, model:sparsity(), 0.01)
+      end
+    end
+  end)
+
+  it("leave pruned gradients out of the norm", function()
+    local model = tiny.gpt2()
+    lc.prune.magnitude(model:linears(), { sparsity = 0.5 })
+    for t in lc.steps(model, tiny.batches(1, 2, 11), { steps = 1 }) do
+      t:backward()
+      local sum = 0
+      for _, p in ipairs(model:parameters()) do
+        local g, w = p.grad, p:detach()
+        if p.ndim == 2 and p.name:find "%.h%." then g = g * w:ne(0) end
+        sum = sum + (g * g):sum():item()
+      end
+      assert.near(math.sqrt(sum), t.grad_norm, 1e-5)
+    end
+  end)
+end)
+
+describe("what is not trained", function()
+  local batches = tiny.batches(4, 2, 11)
+  local plain = { steps = 4, optimizer = "sgd", lr = 1e-2, weight_decay = 0, clip = false }
+
+  it("is the same frozen, skipped or with its gradient zeroed, under plain SGD", function()
+    local frozen = tiny.gpt2()
+    frozen:freeze "mlp"
+    lc.train(frozen, batches, plain)
+    local results = { tiny.weights(frozen) }
+    for _, how in ipairs { "before", "after", "zero" } do
+      local model = tiny.gpt2()
+      for t in lc.steps(model, batches, plain) do
+        if how ~= "before" then t:backward() end
+        if how == "zero" then
+          for _, p in ipairs(model:parameters "mlp") do p.grad:zero_() end
+        else
+          t:skip(model:parameters "mlp")
+        end
+      end
+      results[#results + 1] = tiny.weights(model)
+    end
+    for i = 2, #results do assert.same(results[1], results[i]) end
+  end)
+
+  it("is not computed when it is skipped before backward", function()
+    local model = tiny.gpt2()
+    local macs = {}
+    for t in lc.steps(model, { batches[1] }, { steps = 2 }) do
+      if t.step == 2 then t:skip(model:linears "mlp") end
+      macs[t.step] = t.macs
+      assert.equal(t.step == 2, model:linears("mlp")[1].weight.grad == nil)
+    end
+    -- Two layers of 15 x 60 in each of two blocks, on 2 rows of 11 tokens; the weight gradient is a third of them.
+    assert.equal(4 * 15 * 60 * 22, macs[1] - macs[2])
+  end)
+
+  it("keeps weight and moments with mode freeze, updates them with a zero gradient with mode grad", function()
+    local name = "transformer.h.0.mlp.c_fc.weight"
+    local changed = {}
+    for _, mode in ipairs { "freeze", "grad" } do
+      local model = tiny.gpt2()
+      local before
+      for t in lc.steps(model, batches, { steps = 3, lr = 1e-2 }) do
+        if t.step == 3 then
+          before = model:parameter(name):detach():flatten():totable()
+          t:skip({ model:parameter(name) }, { mode = mode })
+        end
+      end
+      local after = model:parameter(name):detach():flatten():totable()
+      changed[mode] = false
+      for i, value in ipairs(after) do changed[mode] = changed[mode] or value ~= before[i] end
+    end
+    assert.same({ freeze = false, grad = true }, changed)
+  end)
+
+  it("cannot be chosen after the update, nor in another loop's step", function()
+    local model = tiny.gpt2()
+    local old
+    for t in lc.steps(model, batches, { steps = 2 }) do
+      if t.step == 1 then
+        t:update()
+        assert.matches("t:skip comes before t:update%(%); step 1 is updated", message(t.skip, t, model:linears()))
+        old = t
+      else
+        assert.matches("step 1 is over", message(old.skip, old, model:linears()))
+        assert.matches("mode must be 'freeze' or 'grad', got 'frozen'",
+          message(t.skip, t, model:linears(), { mode = "frozen" }))
+      end
+    end
+  end)
+
+  it("builds no graph when everything is frozen", function()
+    local model = tiny.gpt2()
+    model:freeze()
+    local before = tiny.weights(model)
+    local result = lc.train(model, batches, { steps = 2 })
+    assert.same(before, tiny.weights(model))
+    assert.is_true(result.loss > 0)
+  end)
+end)
+
+describe("groups", function()
+  local batches = tiny.batches(4, 2, 11)
+
+  it("give tensors their own rate, the first match winning", function()
+    local model = tiny.gpt2()
+    local before = tiny.weights(model)
+    lc.train(model, batches, { steps = 3, lr = 1e-2, weight_decay = 0, groups = {
+      { params = model:linears "mlp.up", lr = 0 }, { params = model:linears "mlp", lr = 1e-3 } } })
+    local after = tiny.weights(model)
+    assert.same(before["transformer.h.0.mlp.c_fc.weight"], after["transformer.h.0.mlp.c_fc.weight"])
+    assert.not_same(before["transformer.h.0.mlp.c_proj.weight"], after["transformer.h.0.mlp.c_proj.weight"])
+  end)
+
+  it("train extra leaves", function()
+    local model = tiny.gpt2()
+    local scale = lc.param(lc.tensor { 2 })
+    lc.train(model, batches, { steps = 3, optimizer = "sgd", lr = 0.1, params = { scale },
+      objective = function(m, batch) return m:loss(batch, { train = true }) + (scale * scale):sum() end })
+    assert.is_true(math.abs(scale:item()) < 2)
+  end)
+end)
+
+describe("schedules", function()
+  it("switch at the exact optimizer step, with accumulation too", function()
+    for _, accumulate in ipairs { 1, 3 } do
+      local model = tiny.gpt2()
+      local s = lc.schedule { { 0.0, 0 }, { 0.9, 0.25 } }
+      local seen = {}
+      for t in lc.steps(model, tiny.batches(6, 1, 9), { steps = 12, accumulate = accumulate, lr_schedule = s }) do
+        seen[t.step] = s:at(t.progress)
+        assert.equal(5e-5 * seen[t.step], t.lr)
+      end
+      for t = 1, 12 do assert.equal(t >= 4 and 0.9 or 0.0, seen[t]) end
+    end
+  end)
+
+  it("warm up from 0 as transformers does", function()
+    local rates = {}
+    for t in lc.steps(tiny.gpt2(), tiny.batches(2, 1, 9), { steps = 5, lr = 1, warmup = 2, lr_schedule = "linear" }) do
+      rates[t.step] = t.lr
+      break
+    end
+    for t in lc.steps(tiny.gpt2(), tiny.batches(2, 1, 9), { steps = 5, lr = 1e-3, warmup = 2, lr_schedule = "linear" }) do
+      rates[t.step] = t.lr
+    end
+    local want = { 0, 0.5e-3, 1e-3, 2e-3 / 3, 1e-3 / 3 }
+    for t = 1, 5 do assert.near(want[t], rates[t], 1e-15) end
+  end)
+end)
+
+describe("training stops", function()
+  local batches = tiny.batches(2, 2, 11)
+
+  it("at a loss that is not finite, naming the step and the tensor", function()
+    local model = tiny.gpt2()
+    model:parameter("transformer.h.1.mlp.c_fc.weight"):detach():fill_(0 / 0)
+    local text = message(lc.train, model, batches, { steps = 3 })
+    assert.matches("step 1: the loss is not finite", text)
+    assert.matches("transformer.h.1.mlp.c_fc.weight", text, 1, true)
+  end)
+
+  it("at a gradient that is not finite, before anything has changed", function()
+    local model = tiny.gpt2()
+    local before = tiny.weights(model)
+    local text = message(function()
+      for t in lc.steps(model, batches, { steps = 3 }) do
+        t:backward()
+        model:parameter("transformer.ln_f.bias").grad:fill_(1 / 0)
+      end
+    end)
+    assert.matches("step 1: the gradient of transformer.ln_f.bias is not finite", text, 1, true)
+    assert.same(before, tiny.weights(model))
+  end)
+
+  it("at options that make no sense", function()
+    local model = tiny.gpt2()
+    assert.matches("unknown option 'stepz' %(did you mean 'steps'%?%)", message(lc.train, model, batches, { stepz = 3 }))
+    assert.matches("give steps or epochs", message(lc.train, model, batches, {}))
+    assert.matches("objective must be 'causal' or function", message(lc.train, model, batches, { steps = 1, objective = "mlm" }))
+    assert.matches("the list of batches is empty", message(lc.train, model, {}, { steps = 1 }))
+    assert.matches("batch 1 must be a table", message(lc.train, model, { 5 }, { steps = 1 }))
+    assert.matches("clip", message(lc.train, model, batches, { steps = 1, clip = -1 }))
+    assert.matches("no token of its batches has a label",
+      message(lc.train, model, { { ids = { { 1, 2 } }, labels = { { -100, -100 } } } }, { steps = 1 }))
+  end)
+end)
+
+describe("loops by hand", function()
+  it("are what lc.train does", function()
+    local batches = tiny.batches(4, 2, 11)
+    local a = train({ steps = 4, lr = 1e-2, clip = 1.0 }, nil, batches)
+    local b = tiny.gpt2()
+    local optimizer = lc.optim.adamw { params = b:parameters(), lr = 1e-2 }
+    for _, batch in ipairs(batches) do
+      b:loss(batch, { train = true }):backward()
+      lc.clip(b:parameters(), 1.0)
+      optimizer:step()
+      assert.is_nil(b:parameter("transformer.wte.weight").grad)
+    end
+    assert.is_true(tiny.difference(tiny.weights(b), tiny.weights(a)) < 1e-5)
+  end)
+
+  it("keep held masks", function()
+    local model = tiny.gpt2()
+    local mask = lc.prune.magnitude(model:linears(), { sparsity = 0.5 })
+    local optimizer = lc.optim.sgd { params = model:linears(), lr = 1e-2, momentum = 0.9 }
+    for _, batch in ipairs(tiny.batches(4, 2, 11)) do
+      model:loss(batch, { train = true }):backward()
+      optimizer:step()
+      assert.equal(0, mask:violations(model))
+    end
+  end)
+end)
+
+describe("lc.rank", function()
+  it("orders by a measure, and takes floor(share n) from either end", function()
+    local model = tiny.gpt2()
+    local ranking = lc.rank(model:linears(), "weight_l2")
+    local top, bottom = ranking:top(0.5), ranking:bottom(0.25)
+    assert.equal(4, #top)
+    assert.equal(2, #bottom)
+    assert.equal(0, #ranking:top(0))
+    local function norm(layer) return layer.weight:detach():norm():item() end
+    for i = 2, #top do assert.is_true(norm(top[i - 1]) >= norm(top[i])) end
+    assert.is_true(norm(bottom[1]) <= norm(bottom[2]) and norm(bottom[2]) <= norm(top[#top]))
+    assert.matches("did you mean 'weight_l2'", message(lc.rank, model:linears(), "weight_l22"))
+  end)
+end)
