@@ -160,6 +160,21 @@ describe("what is held", function()
     end
   end)
 
+  it("cannot change between a loss and its backward pass", function()
+    local model = tiny()
+    local batch = { ids = lc.randint(0, 31, { 2, 8 }) }
+    assert.error_matches(function()
+      for _ in lc.steps(model, { batch }, { steps = 1 }) do
+        lc.prune.magnitude(model:linears(), { sparsity = 0.5 })
+      end
+    end, "weight that was changed in place after it was used")
+    for t in lc.steps(model, { batch }, { steps = 2 }) do
+      t:update()
+      lc.prune.magnitude(model:linears(), { sparsity = 0.25 * t.step })
+    end
+    assert.equal(0.5, model:sparsity())
+  end)
+
   it("is zeroed again after a write, and no longer once lifted", function()
     local model = tiny()
     local mask = lc.prune.magnitude(model:linears(), { sparsity = 0.5 })
