@@ -61,18 +61,39 @@ end
 
 local function quoted(text) return "'" .. text:gsub("_", " "):gsub("'", "''") .. "'" end
 
+--- 1, 2 and 5 times the powers of ten around the numbers: where a logarithmic axis has its marks.
+local function log_tics(list, coordinate)
+  local low, high, marks = math.huge, -math.huge, {}
+  for _, curve in ipairs(list) do
+    for _, point in ipairs(curve) do
+      if point[coordinate] > 0 then low, high = math.min(low, point[coordinate]), math.max(high, point[coordinate]) end
+    end
+  end
+  local first, last = math.floor(math.log(low, 10)), math.ceil(math.log(high, 10))
+  for exponent = first, last do
+    for _, digit in ipairs(last - first > 5 and { 1 } or { 1, 2, 5 }) do
+      marks[#marks + 1] = ("%.10g"):format(digit * 10.0 ^ exponent)
+    end
+  end
+  return "(" .. table.concat(marks, ", ") .. ")"
+end
+
 --- The script: data, axes, one line with points for each curve.
 local function script(list, opts, ys, picture)
   local lines = {
     "set terminal pngcairo size 1200,720 fontscale 1.25 linewidth 1.5 background '#FFFFFF' noenhanced",
     "set output '" .. picture:gsub("'", "''") .. "'",
-    "set border 3 linecolor '#666666'", "set tics nomirror textcolor '#333333'",
-    "set grid linecolor '#DDDDDD' linetype 1", "set offsets graph 0.03, graph 0.03, graph 0.05, graph 0.05",
+    "set lmargin 11", "set rmargin 4", "set border 3 linecolor '#666666'", "set tics nomirror textcolor '#333333'",
+    "set grid linecolor '#DDDDDD' linetype 1", "set autoscale fix", "set offsets graph 0.03, graph 0.03, graph 0.06, graph 0.06",
     "set key " .. (#list > 1 and "top left reverse Left samplen 2" or "off"),
-    "set xlabel " .. quoted(opts.x), "set ylabel " .. quoted(#ys == 1 and ys[1] or table.concat(ys, ", ")),
+    "set xlabel " .. quoted(opts.x), "set ylabel " .. quoted(opts.label or table.concat(ys, ", ")),
   }
-  if opts.scale == "log" or opts.scale == "loglog" then lines[#lines + 1] = "set logscale y" end
-  if opts.scale == "logx" or opts.scale == "loglog" then lines[#lines + 1] = "set logscale x" end
+  if opts.scale == "log" or opts.scale == "loglog" then
+    lines[#lines + 1] = "set logscale y; set ytics " .. log_tics(list, 2)
+  end
+  if opts.scale == "logx" or opts.scale == "loglog" then
+    lines[#lines + 1] = "set logscale x; set xtics " .. log_tics(list, 1)
+  end
   local parts = {}
   for i, curve in ipairs(list) do
     lines[#lines + 1] = ("$curve%d << EOD"):format(i)
@@ -89,10 +110,10 @@ local function shell_quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" e
 
 --- Draws logged numbers as a PNG in the run's directory, beside the gnuplot script that made it.
 ---@param opts table {x, y = name or list of names, by = name: a curve for each of its values, where = {name = value} or
--- function(row), scale = "log" (y), "logx" or "loglog", file}
+-- function(row), scale = "log" (y), "logx" or "loglog", label = of the y axis, default the names of y, file}
 ---@return string|nil path nil where gnuplot is missing; the script is written all the same
 function plots.plot(run, opts)
-  check_options(opts, "run:plot", { "x", "y", "by", "where", "scale", "file" })
+  check_options(opts, "run:plot", { "x", "y", "by", "where", "scale", "label", "file" })
   local ys = type(opts.y) == "table" and opts.y or { opts.y }
   if type(opts.x) ~= "string" or #ys == 0 then
     errors.fail 'run:plot: give x and y, as in run:plot { x = "sparsity", y = "perplexity" }'
@@ -135,7 +156,7 @@ local function columns_of(rows)
 end
 
 --- Prints logged lines as a table, and stores it in the run's directory.
----@param opts table {columns = list of names, default all; where = as in run:plot; file = "table.txt"}
+---@param opts table|nil {columns = list of names, default all; only rows that have the first are shown; where = as in run:plot; file = "table.txt"}
 ---@return string text
 function plots.table(run, opts)
   opts = opts or {}
@@ -144,12 +165,9 @@ function plots.table(run, opts)
   local columns = opts.columns or columns_of(rows)
   local cells, widths = { columns }, {}
   for _, row in ipairs(rows) do
-    local line, any = {}, false
-    for i, name in ipairs(columns) do
-      line[i] = cell(row[name])
-      any = any or row[name] ~= nil
-    end
-    if any then cells[#cells + 1] = line end
+    local line = {}
+    for i, name in ipairs(columns) do line[i] = cell(row[name]) end
+    if not opts.columns or row[columns[1]] ~= nil then cells[#cells + 1] = line end
   end
   for i in ipairs(columns) do
     widths[i] = 0
