@@ -240,6 +240,7 @@ void lcl_error(lua_State *L, const char *format, ...) {
 
 const char *lcl_function_name(lua_State *L) {
     lua_Debug ar;
+    if (lua_type(L, lua_upvalueindex(3)) == LUA_TSTRING) return lua_tostring(L, lua_upvalueindex(3));
     if (!lua_getstack(L, 0, &ar) || !lua_getinfo(L, "n", &ar) || !ar.name) return "?";
     return ar.name;
 }
@@ -268,14 +269,14 @@ const char *lcl_describe(lua_State *L, int index) {
 }
 
 void lcl_expected(lua_State *L, int arg, const char *expected) {
-    lua_Debug ar;
-    const char *got = lcl_describe(L, arg);
-    if (!lua_getstack(L, 0, &ar) || !lua_getinfo(L, "n", &ar) || !ar.name)
-        lcl_error(L, "expected %s, got %s", expected, got);
-    if (strcmp(ar.namewhat, "metamethod") == 0) lcl_error(L, "%s: expected %s, got %s", ar.name, expected, got);
-    if (strcmp(ar.namewhat, "method") == 0) arg--; /* the receiver is not counted where it is not written */
-    if (arg == 0) lcl_error(L, "%s: expected %s before the colon, got %s", ar.name, expected, got);
-    lcl_error(L, "%s: argument %d: expected %s, got %s", ar.name, arg, expected, got);
+    lua_Debug ar = {0};
+    const char *got = lcl_describe(L, arg), *function = lcl_function_name(L);
+    bool known = lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar);
+    if (known && strcmp(ar.namewhat, "metamethod") == 0)
+        lcl_error(L, "%s: expected %s, got %s", function, expected, got);
+    if (known && strcmp(ar.namewhat, "method") == 0) arg--; /* the receiver is not counted where it is not written */
+    if (arg == 0) lcl_error(L, "%s: expected %s before the colon, got %s", function, expected, got);
+    lcl_error(L, "%s: argument %d: expected %s, got %s", function, arg, expected, got);
 }
 
 /* Registry key of the Lua error behind LC_EEXTERNAL. */

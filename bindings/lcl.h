@@ -86,7 +86,7 @@ _Noreturn void lcl_raise(lua_State *L, lc_status status);
 _Noreturn void lcl_error(lua_State *L, const char *format, ...) LC_PRINTF(2, 3);
 /* Raises "matmul: argument 1: expected <expected>, got nil". */
 _Noreturn void lcl_expected(lua_State *L, int arg, const char *expected);
-/* The name by which Lua called the running C function: "matmul". */
+/* What messages call the running C function: the name in its row, else that by which Lua called it. */
 const char *lcl_function_name(lua_State *L);
 /* What the value at `index` is, for messages: "nil", "a tensor", "the string 'abc'". */
 const char *lcl_describe(lua_State *L, int index);
@@ -167,7 +167,7 @@ void lcl_options(lua_State *L, int arg, const lcl_option_set *set, void *out);
 /* One function of the language; help() and completion read the words. */
 typedef struct lcl_function {
     const char *name;
-    lua_CFunction call;            /* upvalue 1 is `op`, upvalue 2 whether this is the in-place form */
+    lua_CFunction call;            /* upvalues: `op`, whether this is the in-place form, its name in messages */
     const char *signature;         /* "lc.zeros(shape, {dtype, device}) -> tensor", "x:matmul(y) -> tensor" */
     const char *doc;               /* one or two sentences */
     const lcl_option_set *options; /* NULL = none */

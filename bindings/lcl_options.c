@@ -179,15 +179,20 @@ static void remember_rows(lua_State *L, const lcl_function *rows) {
     lua_pop(L, 1);
 }
 
+/* Pushes what messages call the function: "add_", "prune.magnitude". */
+static void push_message_name(lua_State *L, const lcl_function *row, bool in_place) {
+    if (strncmp(row->signature, "lc.", 3) == 0)
+        lua_pushlstring(L, row->signature + 3, strcspn(row->signature + 3, "( {\"'"));
+    else
+        lua_pushfstring(L, "%s%s", row->name, in_place ? "_" : "");
+}
+
 static void add_function(lua_State *L, const lcl_function *row, bool in_place) {
+    lua_pushfstring(L, "%s%s", row->name, in_place ? "_" : "");
     lua_pushinteger(L, row->op);
     lua_pushboolean(L, in_place);
-    lua_pushcclosure(L, row->call, 2);
-    if (in_place)
-        lua_pushfstring(L, "%s_", row->name);
-    else
-        lua_pushstring(L, row->name);
-    lua_insert(L, -2);
+    push_message_name(L, row, in_place);
+    lua_pushcclosure(L, row->call, 3);
     lua_rawset(L, -3);
 }
 

@@ -6,13 +6,14 @@
 #include "lcl.h"
 #include "ops/backend.h"
 
-/* live() -> bytes in use, highest so far, cached */
+/* live() -> bytes that tensors and graphs hold, all bytes in use (Lua's too), their peak, bytes cached */
 static int live(lua_State *L) {
     lc_memory_stats stats = lc_memory_get();
+    lua_pushinteger(L, (lua_Integer)stats.buffers);
     lua_pushinteger(L, (lua_Integer)stats.live);
     lua_pushinteger(L, (lua_Integer)stats.peak);
     lua_pushinteger(L, (lua_Integer)stats.cached);
-    return 3;
+    return 4;
 }
 
 /* allocations() -> how many so far */

@@ -136,6 +136,7 @@ void *lc_buffer_new(size_t bytes) {
         classes[class] = hit->next;
         stats.cached -= bytes;
         count_up(bytes);
+        stats.buffers += bytes;
     }
     pthread_mutex_unlock(&lock);
     if (hit || fails) return hit ? hit : refuse(asked);
@@ -147,6 +148,7 @@ void *lc_buffer_new(size_t bytes) {
     if (!p) return refuse(asked);
     pthread_mutex_lock(&lock);
     count_up(bytes);
+    stats.buffers += bytes;
     pthread_mutex_unlock(&lock);
     return p;
 }
@@ -158,6 +160,7 @@ void lc_buffer_free(void *p, size_t bytes) {
     ((cached *)p)->next = classes[class];
     classes[class] = p;
     stats.live -= bytes;
+    stats.buffers -= bytes;
     stats.cached += bytes;
     pthread_mutex_unlock(&lock);
 }
