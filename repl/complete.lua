@@ -104,7 +104,8 @@ local function name_candidates(line)
   prefix = line:match "[%a_][%w_]*$" or ""
   local options = option_candidates(line)
   if options then return options, prefix end
-  return table.move(keywords, 1, #keywords, 1, names_of(_G)), prefix
+  local names = names_of(_G)
+  return table.move(keywords, 1, #keywords, #names + 1, names), prefix
 end
 
 --- What all of `words` begin with.

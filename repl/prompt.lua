@@ -18,13 +18,17 @@ local about = [[
 ---@return function|nil chunk
 ---@return string|nil problem ends with "<eof>" when more lines are needed
 local function compile(text)
-  local chunk = load("return " .. text, "=prompt", "t")
+  local chunk, expression_problem = load("return " .. text, "=prompt", "t")
   if chunk then return chunk end
   local global = text:gsub("^%s*local%s+function%s+", "function ")
   if not global:find "^%s*local%s+[%w_,%s]*<" then global = global:gsub("^%s*local%s+", "") end
   chunk = load(global, "=prompt", "t")
   if chunk then return chunk end
-  return load(text, "=prompt", "t")
+  local problem
+  chunk, problem = load(text, "=prompt", "t")
+  local near = not chunk and problem:match "unexpected symbol near '(.+)'$"
+  if near and text:match "^%s*(.*)":sub(1, #near) == near then return nil, expression_problem end -- no statement begins so
+  return chunk, problem
 end
 
 local function needs_more(problem)

@@ -97,6 +97,7 @@ static int open_terminal(lua_State *L) {
     luaL_checktype(L, 2, LUA_TFUNCTION);
     if (editor) return luaL_error(L, "terminal.open: it is open");
     snprintf(history_path, sizeof history_path, "%s", path);
+    lua_settop(L, 2);
     complete_reference = luaL_ref(L, LUA_REGISTRYINDEX);
     setlocale(LC_CTYPE, ""); /* characters of more than one byte */
     editor = el_init("lacuna", stdin, stdout, stderr);
@@ -123,6 +124,7 @@ static int open_terminal(lua_State *L) {
 static int read_line(lua_State *L) {
     snprintf(prompt_text, sizeof prompt_text, "%s", luaL_checkstring(L, 1));
     el_resize(editor);
+    el_set(editor, EL_PREP_TERM, 1); /* before the prompt shows, so that no key meets the terminal's own editing */
     int length = 0;
     const char *line = el_gets(editor, &length);
     if (lc_cancel_pending()) {

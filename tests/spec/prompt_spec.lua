@@ -30,7 +30,7 @@ local function session(steps)
   local file = assert(io.open(script, "w"))
   file:write(table.concat(lines, "\n"), "\n")
   file:close()
-  local result = cli.shell(("HOME=%s XDG_STATE_HOME= TERM=dumb python3 tests/pty.py %s <%s"):format(
+  local result = cli.shell(("HOME=%s XDG_STATE_HOME= TERM=dumb python3 tests/terminal.py %s <%s"):format(
     home, cli.program, script))
   os.remove(script)
   assert.equal("", result.err)
@@ -56,7 +56,7 @@ describe("the prompt", function()
       "'a', nil, {}", { '\n"a"  nil  {}\r\n> ' },
       "x = 3", { "x = 3\r\n> " },
       "x * 2", { "\n6\r\n> " },
-      "{ 1, 'b', n = { 2 } }", { '{ 1, "b", n = table:' }, { "> " },
+      "{ 1, 'b', n = { 2 } }", { '{ 1, "b", n = table:' }, { "\r\n> " },
     }
   end)
 
@@ -73,24 +73,25 @@ describe("the prompt", function()
     session {
       "function double(v)", { ">> " },
       "  return v * 2", { ">> " },
-      "end", { "> " },
+      "end", { "\r\n> " },
       "double(4)", { "\n8\r\n> " },
       "double(", { ">> " }, "5)", { "\n10\r\n> " },
+      "{ 1,", { ">> " }, "2 }", { "\n{ 1, 2 }\r\n> " },
     }
   end)
 
   it("makes globals of a line that begins with local", function()
     session {
-      "local a, b = 1, 2", { "> " },
+      "local a, b = 1, 2", { "\r\n> " },
       "a + b", { "\n3\r\n> " },
-      "local function f() return 7 end", { "> " },
+      "local function f() return 7 end", { "\r\n> " },
       "f()", { "\n7\r\n> " },
     }
   end)
 
   it("prints an error in one line and goes on", function()
     session {
-      "x = 5", { "> " },
+      "x = 5", { "\r\n> " },
       "error 'oh'", { "\nprompt:1: oh\r\n> " },
       "nothing.there", { "\nprompt:1: attempt to index a nil value (global 'nothing')\r\n> " },
       "1 +* 2", { "\nprompt:1: unexpected symbol near '*'\r\n> " },
@@ -110,7 +111,7 @@ describe("the prompt", function()
 
   it("stops a loop in Lua at Ctrl-C with the state whole", function()
     session {
-      "n = 0", { "> " },
+      "n = 0", { "\r\n> " },
       "print 'go' while true do n = n + 1 end", { "\ngo\r\n" }, { key = "\3" }, { "interrupted\r\n> " },
       "n > 0", { "\ntrue\r\n> " },
     }
@@ -121,37 +122,37 @@ describe("the prompt", function()
       "coroutine.wrap(function() print 'go' while true do end end)()", { "\ngo\r\n" }, { key = "\3" },
       { "interrupted\r\n> " },
       "coroutine.resume(coroutine.create(function() print 'go' while true do end end))", { "\ngo\r\n" },
-      { key = "\3" }, { "interrupted" }, { "> " },
+      { key = "\3" }, { "interrupted" }, { "\r\n> " },
       "1 + 1", { "\n2\r\n> " },
     }
   end)
 
   it("says how long a chunk took", function()
-    local out = session { ":time 1 + 1", { "\n2\r\n" }, { " s\r\n> " }, ":tine 1", { "unknown command ':tine'" } }
+    local out = session { ":time 1 + 1", { "\n2\r\n" }, { " s\r\n> " }, ":tine 1", { "unknown command ':tine'" }, { "\r\n> " } }
     assert.truthy(out:find "\n%d+%.%d+ s\r\n")
     assert.truthy(out:find("unknown command ':tine' (did you mean 'time'?)", 1, true))
   end)
 
   it("completes names, fields, library fields and file names", function()
     session {
-      { key = "str\t" }, { "string" }, { key = ".for\t" }, { "string.format" }, "", { "function: builtin" }, { "> " },
-      { key = "lc.par\t" }, { "lc.params" }, "", { "function" }, { "> " },
-      { key = "'tests/spec/prom\t" }, { "tests/spec/prompt_spec.lua" }, "'", { "prompt_spec.lua" }, { "> " },
-      { key = "string.f\t" }, { "find    format" }, { key = "\3" }, { "> " },
+      { key = "str\t" }, { "string" }, { key = ".for\t" }, { "string.format" }, "", { "function: " }, { "\r\n> " },
+      { key = "lc.par\t" }, { "lc.params" }, "", { "function" }, { "\r\n> " },
+      { key = "'tests/spec/prom\t" }, { "tests/spec/prompt_spec.lua" }, "'", { "prompt_spec.lua" }, { "\r\n> " },
+      { key = "string.f\t" }, { "find    format" }, { key = "\3" }, { "\r\n> " },
     }
   end)
 
   it("describes what it is asked about", function()
     session {
-      "help()", { "?NAME, help(x)" }, { "> " },
-      "?lc.params", { "Declares a recipe's options" }, { "> " },
-      "?lc.parms", { "nothing is known of 'lc.parms'" }, { "> " },
-      "help(lc.params)", { "function params.params(defaults, arguments)" }, { "> " },
+      "help()", { "?NAME, help(x)" }, { "\r\n> " },
+      "?lc.params", { "Declares a recipe's options" }, { "\r\n> " },
+      "?lc.parms", { "nothing is known of 'lc.parms'" }, { "\r\n> " },
+      "help(lc.params)", { "function params.params(defaults, arguments)" }, { "\r\n> " },
     }
   end)
 
   it("keeps its history for the next session", function()
-    session { "answer = 6 * 7", { "> " } }
-    session { { key = "\16" }, { "answer = 6 * 7" }, "", { "> " }, "answer", { "\n42\r\n" } }
+    session { "answer = 6 * 7", { "\r\n> " } }
+    session { { key = "\16" }, { "answer = 6 * 7" }, "", { "\r\n> " }, "answer", { "\n42\r\n> " } }
   end)
 end)

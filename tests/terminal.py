@@ -1,4 +1,4 @@
-"""Drives a program in a pseudo-terminal: python3 tests/pty.py PROGRAM [ARGUMENT...], steps on standard input.
+"""Drives a program in a pseudo-terminal: python3 tests/terminal.py PROGRAM [ARGUMENT...], steps on standard input.
 
 Each step is a word and, in hexadecimal, a text: "expect TEXT" waits until TEXT appears after what was matched before,
 "send TEXT" types it. Prints all that the program wrote. Ends with the program's status, or 99 when a text did not appear
@@ -7,10 +7,11 @@ within the time limit, which is then said on standard error."""
 import os
 import pty
 import select
+import signal
 import sys
 import time
 
-TIME_LIMIT = 20  # seconds for one text to appear, on a busy machine
+TIME_LIMIT = 10  # seconds for one text to appear, on a busy machine
 
 
 def main():
@@ -21,11 +22,12 @@ def main():
     output = b""
     matched = 0
 
-    def read(limit):
+    def read(end):
+        """Takes what the program wrote; False when it has ended, or the time has."""
         nonlocal output
-        ready, _, _ = select.select([terminal], [], [], limit)
+        ready, _, _ = select.select([terminal], [], [], max(0, end - time.monotonic()))
         if not ready:
-            return True
+            return False
         try:
             data = os.read(terminal, 65536)
         except OSError:  # the program closed its side
@@ -33,7 +35,12 @@ def main():
         output += data
         return data != b""
 
-    status = None
+    def give_up(problem):
+        print(f"{problem} in {output[matched:]!r}", file=sys.stderr)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        sys.exit(99)
+
     for kind, text in steps:
         text = bytes.fromhex(text)
         if kind == "send":
@@ -41,19 +48,17 @@ def main():
             continue
         end = time.monotonic() + TIME_LIMIT
         while output.find(text, matched) < 0:
-            if time.monotonic() > end or not read(0.1):
-                print(f"no {text!r} in {output[matched:]!r}", file=sys.stderr)
-                os.kill(child, 9)
-                status = 99
-                break
-        if status is not None:
-            break
+            if not read(end):
+                give_up(f"no {text!r}")
         matched = output.find(text, matched) + len(text)
-    while status is None and read(TIME_LIMIT):
+    end = time.monotonic() + TIME_LIMIT
+    while read(end):
         pass
+    if time.monotonic() > end:
+        give_up("it did not end after its last step")
     sys.stdout.buffer.write(output)
     _, code = os.waitpid(child, 0)
-    sys.exit(status if status is not None else os.waitstatus_to_exitcode(code) & 255)
+    sys.exit(os.waitstatus_to_exitcode(code) & 255)
 
 
 main()
