@@ -136,9 +136,9 @@ describe("the prompt", function()
   it("completes names, fields, library fields and file names", function()
     session {
       { key = "str\t" }, { "string" }, { key = ".for\t" }, { "string.format" }, "", { "function: " }, { "\r\n> " },
-      { key = "lc.par\t" }, { "lc.params" }, "", { "function" }, { "\r\n> " },
+      { key = "lc.schedu\t" }, { "lc.schedule" }, "", { "function: " }, { "\r\n> " },
       { key = "'tests/spec/prom\t" }, { "tests/spec/prompt_spec.lua" }, "'", { "prompt_spec.lua" }, { "\r\n> " },
-      { key = "string.f\t" }, { "find    format" }, { key = "\3" }, { "\r\n> " },
+      { key = "string.f\t" }, { "find    format" }, { key = "\3" }, { "^C\r\n> " },
     }
   end)
 
