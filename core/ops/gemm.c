@@ -1,21 +1,28 @@
 /* gemm.c: cuts products into tiles, and runs each tile as one BLAS call. */
 #include "ops/gemm.h"
 
+#include "base/memory.h"
 #include "base/pool.h"
 #include "ops/blas.h"
 #include "ops/op.h"
 
 #include <limits.h>
 
-/* Multiply-adds. A tile is large, because the library packs both operands anew for each; small enough that two or more
- * threads share a product evenly and Ctrl-C is answered at once. Below SMALL a product is not worth waking a second
- * thread. */
-#define TILE 0.45e9
+/* In multiply-adds. Below SMALL a product is not worth waking a second thread. Products are cut further until a tile is
+ * down to TILE, as long as the tiles stay so wide that packing is cheap: the library packs both operands anew for each.
+ * No tile is above LONGEST, so that Ctrl-C is answered at once. */
 #define SMALL 1e6
+#define TILE 0.1e9
+#define LONGEST 2e9
+/* Of a tile's packing, as choose_grid counts it: 256 x 768 is the smallest that runs at nearly full rate. */
+#define MOST_PACKING 0.0066
 /* Up to this many rows a product is bound by reading B: each row is a matrix-vector product over strips that stay in
  * the cache. */
 #define FEW_ROWS 4
 #define STRIP_BYTES (256 << 10)
+/* A product much deeper than its result is large is cut along the inner dimension, into at most this many partial
+ * products; they are added in their order, which depends on the shape alone as well. */
+#define MOST_DEEP 8
 
 typedef struct job {
     const lc_product *p;
@@ -24,25 +31,26 @@ typedef struct job {
     int64_t rows, cols;   /* of a tile */
     int64_t down, across; /* tiles of one product */
     bool vectors;         /* a tile is done row by row, with matrix-vector products */
+    int64_t deep, depth;  /* partial products, and the inner dimension of each; deep 0: not cut */
+    char *partial;        /* (deep, M, N) */
 } job;
 
 static const void *at(const void *base, size_t size, int64_t index) {
     return (const char *)base + (int64_t)size * index;
 }
 
-static void gemm_tile(const job *j, int M, int N, const void *A, const void *B, void *C) {
+static void gemm(const job *j, int M, int N, int K, const void *A, const void *B, double beta, void *C, int64_t ldc) {
     const lc_product *p = j->p;
     int ta = p->trans_a ? LC_BLAS_TRANS : LC_BLAS_NO_TRANS, tb = p->trans_b ? LC_BLAS_TRANS : LC_BLAS_NO_TRANS;
     if (p->dtype == LC_F32)
-        j->blas->sgemm(LC_BLAS_ROW_MAJOR, ta, tb, M, N, (int)p->K, (float)p->alpha, A, (int)p->lda, B, (int)p->ldb,
-                       (float)p->beta, C, (int)p->ldc);
+        j->blas->sgemm(LC_BLAS_ROW_MAJOR, ta, tb, M, N, K, (float)p->alpha, A, (int)p->lda, B, (int)p->ldb, (float)beta,
+                       C, (int)ldc);
     else
-        j->blas->dgemm(LC_BLAS_ROW_MAJOR, ta, tb, M, N, (int)p->K, p->alpha, A, (int)p->lda, B, (int)p->ldb, p->beta, C,
-                       (int)p->ldc);
+        j->blas->dgemm(LC_BLAS_ROW_MAJOR, ta, tb, M, N, K, p->alpha, A, (int)p->lda, B, (int)p->ldb, beta, C, (int)ldc);
 }
 
 /* C's rows one by one: y = B^T x, or B x where B is stored transposed. */
-static void gemv_tile(const job *j, int M, int N, const void *A, const void *B, void *C) {
+static void gemv_rows(const job *j, int M, int N, const void *A, const void *B, void *C) {
     const lc_product *p = j->p;
     int K = (int)p->K, step = p->trans_a ? (int)p->lda : 1;
     int trans = p->trans_b ? LC_BLAS_NO_TRANS : LC_BLAS_TRANS, m = p->trans_b ? N : K, n = p->trans_b ? K : N;
@@ -66,7 +74,10 @@ static void run_tile(void *context, int64_t index) {
     const void *A = at(p->A, j->size, (p->at_a ? p->at_a[batch] : 0) + (p->trans_a ? i0 : i0 * p->lda));
     const void *B = at(p->B, j->size, (p->at_b ? p->at_b[batch] : 0) + (p->trans_b ? j0 * p->ldb : j0));
     void *C = (void *)at(p->C, j->size, (p->at_c ? p->at_c[batch] : 0) + i0 * p->ldc + j0);
-    (j->vectors ? gemv_tile : gemm_tile)(j, (int)(i1 - i0), (int)(j1 - j0), A, B, C);
+    if (j->vectors)
+        gemv_rows(j, (int)(i1 - i0), (int)(j1 - j0), A, B, C);
+    else
+        gemm(j, (int)(i1 - i0), (int)(j1 - j0), (int)p->K, A, B, p->beta, C, p->ldc);
     if (p->epilogue) p->epilogue(p->context, batch, i0, i1, j0, j1);
 }
 
@@ -78,26 +89,26 @@ static int64_t round_up(int64_t n, int64_t step) {
     return (n + step - 1) / step * step;
 }
 
-/* Of the grids with `count` tiles, the one that packs least for each multiply-add: a tile packs its part of A once for
- * each column strip and of B once for each row strip. Wide tiles suit the library better than tall ones, by a factor of
- * about two. */
-static void choose_grid(job *j, int64_t count) {
-    const lc_product *p = j->p;
+/* What packing costs a tile for each multiply-add: its part of A is packed once for each column strip and of B once for
+ * each row strip. Wide tiles suit the library better than tall ones, by a factor of about two. */
+static double packing(int64_t rows, int64_t cols) {
+    return 1.0 / (double)rows + 2.0 / (double)cols;
+}
+
+/* Of the grids with `count` tiles, the one that packs least. */
+static double choose_grid(const lc_product *p, int64_t count, int64_t *rows, int64_t *cols) {
     double best = 1e300;
-    j->rows = p->M;
-    j->cols = p->N;
     for (int64_t down = 1; down <= count; down *= 2) {
-        int64_t rows = round_up((p->M + down - 1) / down, 16),
-                cols = round_up((p->N + count / down - 1) / (count / down), 16);
-        double packing = 1.0 / (double)lc_min(rows, p->M) + 2.0 / (double)lc_min(cols, p->N);
-        int64_t tiles = ((p->M + rows - 1) / rows) * ((p->N + cols - 1) / cols);
-        if (tiles * 8 < count * 7) continue; /* rounding left too few to share */
-        if (packing < best) {
-            best = packing;
-            j->rows = rows;
-            j->cols = cols;
-        }
+        int64_t across = count / down;
+        int64_t r = lc_min(p->M, round_up((p->M + down - 1) / down, 16));
+        int64_t c = lc_min(p->N, round_up((p->N + across - 1) / across, 16));
+        int64_t tiles = ((p->M + r - 1) / r) * ((p->N + c - 1) / c);
+        if (tiles * 8 < count * 7 || packing(r, c) >= best) continue; /* rounding left too few to share, or no gain */
+        best = packing(r, c);
+        *rows = r;
+        *cols = c;
     }
+    return best;
 }
 
 static void choose_tiles(job *j) {
@@ -108,16 +119,66 @@ static void choose_tiles(job *j) {
     j->vectors = p->M <= FEW_ROWS && p->K > 0;
     if (j->vectors) {
         j->cols = round_up(STRIP_BYTES / ((int64_t)j->size * lc_max(p->K, 1)), 32) + 32;
-    } else if (work > 2 * SMALL && work * (double)p->batches > 4 * SMALL && p->batches < 4) {
-        int64_t count = 2;
-        while ((double)count * TILE < work * 0.75) count *= 2;
-        choose_grid(j, count);
-    } else {
-        while ((double)j->rows * (double)p->N * (double)p->K > 2 * TILE && j->rows > 32)
-            j->rows = round_up(j->rows / 2, 16);
+    } else if (work > 2 * SMALL) {
+        int64_t rows, cols, first = p->batches > 1 ? 1 : 2;
+        for (int64_t count = first; count == first || work > TILE * (double)count; count *= 2) {
+            double cost = choose_grid(p, count, &rows, &cols);
+            if (cost > 1e9 || (cost > MOST_PACKING && count > first && work < LONGEST * (double)count)) break;
+            j->rows = rows;
+            j->cols = cols;
+        }
     }
     j->down = (p->M + j->rows - 1) / j->rows;
     j->across = (p->N + j->cols - 1) / j->cols;
+}
+
+/* -- deep products ----------------------------------------------------------------------------- */
+
+static bool is_deep(const lc_product *p) {
+    double work = (double)p->M * (double)p->N * (double)p->K;
+    return p->batches == 1 && !p->epilogue && p->M > FEW_ROWS && p->K > 16 * lc_max(p->M, p->N) && work > 4 * SMALL;
+}
+
+static void run_partial(void *context, int64_t index) {
+    const job *j = context;
+    const lc_product *p = j->p;
+    int64_t k0 = index * j->depth, k1 = lc_min(k0 + j->depth, p->K);
+    const void *A = at(p->A, j->size, p->trans_a ? k0 * p->lda : k0),
+               *B = at(p->B, j->size, p->trans_b ? k0 : k0 * p->ldb);
+    gemm(j, (int)p->M, (int)p->N, (int)(k1 - k0), A, B, 0, j->partial + (size_t)(index * p->M * p->N) * j->size, p->N);
+}
+
+#define ADD_PARTIALS(T)                                                                               \
+    for (int64_t c = 0; c < N; c++) {                                                                 \
+        T *to = (T *)p->C + i * p->ldc + c, sum = p->beta == 0 ? 0 : (T)p->beta * *to;                \
+        for (int64_t k = 0; k < j->deep; k++) sum += ((const T *)j->partial)[(k * p->M + i) * N + c]; \
+        *to = sum;                                                                                    \
+    }
+
+static void add_partials(void *context, int64_t begin, int64_t end) {
+    const job *j = context;
+    const lc_product *p = j->p;
+    int64_t N = p->N;
+    for (int64_t i = begin; i < end; i++) {
+        if (p->dtype == LC_F32)
+            ADD_PARTIALS(float)
+        else
+            ADD_PARTIALS(double)
+    }
+}
+
+static lc_status run_deep(job *j) {
+    const lc_product *p = j->p;
+    double work = (double)p->M * (double)p->N * (double)p->K;
+    j->deep = lc_min(MOST_DEEP, lc_min(p->K / (4 * lc_max(p->M, p->N)), (int64_t)(work / SMALL)));
+    j->depth = (p->K + j->deep - 1) / j->deep;
+    j->deep = (p->K + j->depth - 1) / j->depth;
+    size_t bytes = (size_t)(j->deep * p->M * p->N) * j->size;
+    if (!(j->partial = lc_buffer_new(bytes))) return LC_ENOMEM;
+    lc_status status = lc_parallel(j->deep, run_partial, j);
+    if (!status) status = lc_parallel_range(p->M, 16, add_partials, j);
+    lc_buffer_free(j->partial, bytes);
+    return status;
 }
 
 static lc_status check(const lc_product *p) {
@@ -134,13 +195,17 @@ lc_status lc_products(const lc_product *p) {
     if (p->M == 0 || p->N == 0 || p->batches == 0) return LC_OK;
     job j = {.p = p, .size = lc_dtype_size(p->dtype)};
     LC_TRY(lc_blas_open(&j.blas));
-    choose_tiles(&j);
-    double work = (double)p->M * (double)p->N * (double)p->K;
-    int64_t count = p->batches * j.down * j.across;
-    double each = work * (double)p->batches / (double)count;
-    int64_t grain = each < SMALL ? (int64_t)(SMALL / (each + 1)) + 1 : 1;
-    LC_TRY(lc_parallel_range(count, grain, run_tiles, &j));
-    lc_macs_add((uint64_t)(work * (double)p->batches));
+    double work = (double)p->M * (double)p->N * (double)p->K * (double)p->batches;
+    if (is_deep(p)) {
+        LC_TRY(run_deep(&j));
+    } else {
+        choose_tiles(&j);
+        int64_t count = p->batches * j.down * j.across;
+        double each = work / (double)count;
+        int64_t grain = each < SMALL ? (int64_t)(SMALL / (each + 1)) + 1 : 1;
+        LC_TRY(lc_parallel_range(count, grain, run_tiles, &j));
+    }
+    lc_macs_add((uint64_t)work);
     return LC_OK;
 }
 
