@@ -134,10 +134,11 @@ static lc_named *push_named(lua_State *L, int table, lc_dtype dtype, int64_t *co
     for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1), i++) {
         if (lua_type(L, -2) != LUA_TSTRING)
             lcl_error(L, "save: names of tensors are strings, got %s", lcl_describe(L, -2));
+        const char *name = lua_tostring(L, -2);
         lc_tensor *t = lcl_test(L, -1, &LCL_TENSOR);
-        if (!t) lcl_error(L, "save: '%s' must be a tensor, got %s", lua_tostring(L, -2), lcl_describe(L, -1));
-        if (strlen(lua_tostring(L, -2)) != lua_rawlen(L, -2)) lcl_error(L, "save: a name has a zero byte");
-        named[i] = (lc_named){lua_tostring(L, -2), t, dtype};
+        if (!t) lcl_error(L, "save: '%s' must be a tensor, got %s", name, lcl_describe(L, -1));
+        if (strlen(name) != lua_rawlen(L, -2)) lcl_error(L, "save: a name has a zero byte");
+        named[i] = (lc_named){name, t, dtype};
     }
     return named;
 }
