@@ -30,6 +30,9 @@ local home = {
   train = "steps",
 }
 
+-- Under --toy these come from the module "lacuna.toy" instead.
+local in_toy = { load = true, dataset = true, tokenizer = true }
+
 -- Fields that are whole modules, "lacuna.<module>" (lc.mask, lc.io).
 local whole = {
   io = "core.io",
@@ -55,7 +58,9 @@ return setmetatable({}, {
 
   __index = function(self, name)
     local value
-    if home[name] then
+    if in_toy[name] and require("lacuna.options").value.toy then
+      value = require("lacuna.toy")[name]
+    elseif home[name] then
       value = require("lacuna." .. home[name])[name]
     elseif whole[name] then
       value = require("lacuna." .. whole[name])
