@@ -20,7 +20,8 @@ typedef struct func_call {
     int n_in, position[LC_MAX_IN]; /* tensor k is argument position[k] of the call */
     int n_saved;
     saved saved[LC_MAX_IN];
-    bool released; /* backward has run, or never will */
+    bool released;  /* backward has run, or never will */
+    lc_clock clock; /* when it was called: backward reads the same */
 } func_call;
 
 /* User values of the call: 1 is ctx, 2 the table {forward, backward, name}. */
@@ -28,28 +29,6 @@ enum { VALUE_CTX = 1, VALUE_DEFINITION = 2 };
 
 /* Key of the call inside ctx. */
 static char call_key;
-
-/* -- the clock that ctx reads -- */
-
-static lc_clock clock_now;
-
-void lcl_set_clock(const lc_clock *clock) {
-    clock_now = *clock;
-}
-
-static const lcl_option clock_rows[] = {
-    {"step", LCL_INT, offsetof(lc_clock, step), .doc = "the optimizer step that runs, from 1"},
-    {"progress", LCL_NUMBER, offsetof(lc_clock, progress), .doc = "share of optimizer steps done"},
-    {"training", LCL_BOOL, offsetof(lc_clock, training), .doc = "whether this is a training pass"},
-    {0},
-};
-static const lcl_option_set clock_set = {"set_clock", clock_rows};
-
-/* set_clock{step, progress, training}: what is not named stays. */
-static int set_clock(lua_State *L) {
-    lcl_options(L, 1, &clock_set, &clock_now);
-    return 0;
-}
 
 /* -- ctx -- */
 
@@ -117,12 +96,13 @@ static int ctx_index(lua_State *L) {
     lua_pushvalue(L, 2);
     if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL || lua_type(L, 2) != LUA_TSTRING) return 1;
     const char *name = lua_tostring(L, 2);
+    const func_call *call = check_ctx(L);
     if (strcmp(name, "step") == 0)
-        lua_pushinteger(L, clock_now.step);
+        lua_pushinteger(L, call->clock.step);
     else if (strcmp(name, "progress") == 0)
-        lua_pushnumber(L, clock_now.progress);
+        lua_pushnumber(L, call->clock.progress);
     else if (strcmp(name, "training") == 0)
-        lua_pushboolean(L, clock_now.training);
+        lua_pushboolean(L, call->clock.training);
     return 1;
 }
 
@@ -218,6 +198,7 @@ static void release_call(void *context) {
 static func_call *push_call(lua_State *L) {
     func_call *call = lua_newuserdatauv(L, sizeof *call, 2);
     memset(call, 0, sizeof *call);
+    call->clock = lc_clock_now();
     lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
     call->main = lua_tothread(L, -1);
     lua_pop(L, 1);
@@ -290,8 +271,6 @@ static const lcl_function functions[] = {
      "An op in Lua. ctx goes from forward to backward: ctx:save(...), ctx:saved(), ctx.step, ctx.progress, "
      "ctx.training, ctx:macs(n), and fields of your own.",
      &func_set},
-    {"set_clock", set_clock, "lacuna.core.func.set_clock {step, progress, training}",
-     "Sets what ctx.step, ctx.progress and ctx.training read. Training loops do.", &clock_set},
     {0},
 };
 

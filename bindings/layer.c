@@ -5,7 +5,7 @@
 #include "grad/graph.h"
 #include "model.h"
 
-/* -- one handle per part -- */
+/* -- one handle per part ------------------------------------------------------------------------ */
 
 /* Registry key of the table from a part's address to its handle; handles are held weakly. */
 static char handles_key;
@@ -56,7 +56,7 @@ void lcl_push_param(lua_State *L, lc_param *param) {
     if (slot) *slot = lc_tensor_retain(param->file);
 }
 
-/* -- layers -- */
+/* -- layers ------------------------------------------------------------------------------------- */
 
 static lc_layer *check(lua_State *L) {
     return lcl_check(L, 1, &LCL_LAYER);
@@ -196,7 +196,7 @@ static const lcl_function layer_functions[] = {
     {0},
 };
 
-/* -- blocks -- */
+/* -- blocks ------------------------------------------------------------------------------------- */
 
 static int block_index(lua_State *L) {
     lc_block *block = lcl_check(L, 1, &LCL_BLOCK);

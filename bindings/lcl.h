@@ -11,7 +11,6 @@
 #include <lualib.h>
 
 #include "base/random.h"
-#include "model/clock.h"
 #include "tensor/tensor.h"
 
 /* -- handles: a userdata holding one counted pointer (lcl.c) -- */
@@ -106,8 +105,6 @@ lua_State *lcl_running(void);
 /* Calls, protected, the function below `arguments` values. LC_OK: `results` values are on the stack. LC_EEXTERNAL: the
  * Lua error is kept for lcl_raise. A yield inside is an error. */
 lc_status lcl_call(lua_State *L, int arguments, int results);
-/* What ctx.step, ctx.progress and ctx.training of lc.func read. Each training loop sets it. bindings/func.c */
-void lcl_set_clock(const lc_clock *clock);
 
 /* -- arguments: strict, no conversion from strings (lcl_args.c) -- */
 

@@ -16,7 +16,7 @@ typedef struct lua_method {
     int anchor;      /* registry reference to this userdata; its user value is the function */
 } lua_method;
 
-/* -- what core calls -- */
+/* -- what core calls ---------------------------------------------------------------------------- */
 
 typedef struct method_call {
     lc_installed *me;
@@ -76,7 +76,7 @@ static void release_method(void *context) {
     luaL_unref(method->main, LUA_REGISTRYINDEX, method->anchor);
 }
 
-/* -- options -- */
+/* -- options ------------------------------------------------------------------------------------ */
 
 typedef struct method_options {
     const char *name;
@@ -153,7 +153,7 @@ static int add_all_tensors(lua_State *L) {
     return 0;
 }
 
-/* -- installing -- */
+/* -- installing --------------------------------------------------------------------------------- */
 
 /* Pushes the anchored context of the function at argument 2. */
 static lua_method *push_method(lua_State *L) {
@@ -203,7 +203,7 @@ int lcl_layer_replace(lua_State *L) {
     return install(L, true);
 }
 
-/* -- the handle -- */
+/* -- the handle --------------------------------------------------------------------------------- */
 
 static lc_installed *check(lua_State *L) {
     return lcl_check(L, 1, &LCL_INSTALLED);

@@ -53,7 +53,7 @@ static lc_model **push_model(lua_State *L) {
     return slot;
 }
 
-/* -- making models -- */
+/* -- making models ------------------------------------------------------------------------------ */
 
 typedef struct load_options {
     int dtype, device;
@@ -105,25 +105,29 @@ static json_t **push_json(lua_State *L, int index) {
     return slot;
 }
 
-/* Pushes the table at `index` as a JSON object. */
-static json_t *push_config(lua_State *L, int index) {
+/* Pushes the fields of the table at `table` that the list at `names` has, as a JSON object in that order. */
+static json_t *push_config(lua_State *L, int table, int names) {
     json_t **config = lcl_push(L, &JSON);
     *config = json_object();
-    for (lua_pushnil(L); lua_next(L, index);) {
+    for (lua_Integer i = 1; i <= luaL_len(L, names); i++) {
+        lua_geti(L, names, i);
+        lua_getfield(L, table, lcl_string(L, -1));
         json_t **value = push_json(L, -1);
-        if (!*config || json_object_set(*config, lcl_string(L, -3), *value)) lcl_error(L, "model: out of memory");
-        lua_pop(L, 2);
+        if (!*config || json_object_set(*config, lua_tostring(L, -3), *value)) lcl_error(L, "model: out of memory");
+        lua_pop(L, 3);
     }
     return *config;
 }
 
-/* make(config, seed or nil, dtype, tokenizer or nil) -> model: for lc.model, which has checked the names. */
+/* make(config, names, seed or nil, dtype or nil, tokenizer or nil) -> model: for lc.model, which has checked the names.
+ */
 static int make(lua_State *L) {
-    lc_dtype dtype = lcl_dtype(L, 3, LC_F32);
-    uint64_t seed = lua_isnil(L, 2) ? lc_stream_u64(lcl_stream(L, "model")) : (uint64_t)lcl_integer(L, 2);
-    lc_tokenizer *tokenizer = lua_isnil(L, 4) ? NULL : lcl_check(L, 4, &LCL_TOKENIZER);
-    json_t *config = push_config(L, 1);
-    lc_model **slot = push_model(L);
+    lua_settop(L, 5);
+    lc_dtype dtype = lcl_dtype(L, 4, LC_F32);
+    uint64_t seed = lua_isnil(L, 3) ? lc_stream_u64(lcl_stream(L, "model")) : (uint64_t)lcl_integer(L, 3);
+    lc_tokenizer *tokenizer = lua_isnil(L, 5) ? NULL : lcl_check(L, 5, &LCL_TOKENIZER);
+    json_t *config = push_config(L, 1, 2);
+    lc_model **slot = lcl_push(L, &LCL_MODEL);
     lcl_done(L, lc_model_new(config, seed, dtype, slot), 1);
     if (tokenizer) (*slot)->tokenizer = lc_tokenizer_retain(tokenizer);
     return 1;
@@ -141,7 +145,7 @@ static int keys(lua_State *L) {
     return 1;
 }
 
-/* -- passes -- */
+/* -- passes ------------------------------------------------------------------------------------- */
 
 typedef struct pass_options {
     bool train, logits;
@@ -193,7 +197,7 @@ static int model_loss(lua_State *L) {
     return o.logits ? 2 : 1;
 }
 
-/* -- parts -- */
+/* -- parts -------------------------------------------------------------------------------------- */
 
 static int select_parts(lua_State *L, lc_part part) {
     lcl_selection(L, 2, check(L), part);
@@ -251,7 +255,7 @@ static int model_sparsity(lua_State *L) {
     return 1;
 }
 
-/* -- copies -- */
+/* -- copies ------------------------------------------------------------------------------------- */
 
 static int model_clone(lua_State *L) {
     lc_model *m = check(L), **slot = push_model(L);
@@ -273,7 +277,7 @@ static int model_save(lua_State *L) {
     return lcl_done(L, lc_model_save(m, lcl_string(L, 2)), 0);
 }
 
-/* -- perplexity -- */
+/* -- perplexity --------------------------------------------------------------------------------- */
 
 static const char *const protocols[] = {"windows", "strided", NULL};
 static const lcl_option perplexity_rows[] = {
@@ -326,162 +330,7 @@ static int model_perplexity(lua_State *L) {
     return 2;
 }
 
-/* -- generation -- */
-
-static const lcl_option generate_rows[] = {
-    {"tokens", LCL_INT, offsetof(lc_generate_options, tokens), .min = 0, .max = 1e9, .fallback = "64",
-     .doc = "at most so many new tokens"},
-    {"temperature", LCL_NUMBER, offsetof(lc_generate_options, temperature), .min = 0, .max = 1e6,
-     .doc = "0 = greedy, the default; 1 where top_k or top_p is given"},
-    {"top_k", LCL_INT, offsetof(lc_generate_options, top_k), .min = 1, .max = 1e9,
-     .doc = "draw from the k likeliest only"},
-    {"top_p", LCL_NUMBER, offsetof(lc_generate_options, top_p), .min = 0, .max = 1, .fallback = "1",
-     .doc = "draw from the fewest whose probabilities reach p"},
-    {"seed", LCL_ANY, .doc = "of what is drawn; default the next of the stream 'generate'"},
-    {"stop", LCL_ANY, .doc = "the id that ends a continuation and is left out; default end of text; false = none"},
-    {0},
-};
-static const lcl_option_set generate_set = {"generate", generate_rows};
-
-/* The id that ends text: the tokenizer's, else the configuration's; -1 = none. */
-static int64_t end_of_text(const lc_model *m) {
-    int64_t id = m->tokenizer ? lc_tokenizer_eos(m->tokenizer) : -1;
-    const json_t *named = json_object_get(m->config, "eos_token_id");
-    if (id < 0 && json_is_integer(named)) id = json_integer_value(named);
-    return id < m->sizes.vocabulary ? id : -1;
-}
-
-static void read_generate(lua_State *L, int arg, const lc_model *m, lc_generate_options *o) {
-    *o = (lc_generate_options){.temperature = -1, .end = end_of_text(m)};
-    lcl_options(L, arg, &generate_set, o);
-    if (o->temperature < 0) o->temperature = o->top_k || o->top_p < 1 ? 1 : 0;
-    int type = lcl_field(L, arg, "seed");
-    if (type != LUA_TNIL)
-        o->seed = (uint64_t)lcl_integer(L, lua_gettop(L));
-    else if (o->temperature > 0)
-        o->seed = lc_stream_u64(lcl_stream(L, "generate"));
-    type = lcl_field(L, arg, "stop");
-    if (type == LUA_TBOOLEAN && !lua_toboolean(L, -1))
-        o->end = -1;
-    else if (type != LUA_TNIL)
-        o->end = lcl_integer(L, lua_gettop(L));
-    lua_pop(L, 2);
-}
-
-/* Pushes the ids of the text at `index` as an i64 tensor. */
-static lc_tensor *push_encoded(lua_State *L, lc_tokenizer *tokenizer, int index) {
-    size_t length;
-    const char *text = lua_tolstring(L, index, &length);
-    lc_ids ids = {0};
-    char **data = lcl_text(L); /* frees the ids */
-    lc_status status = lc_tokenizer_encode(tokenizer, text, length, true, &ids);
-    *data = (char *)ids.data;
-    lcl_done(L, status, 0);
-    lc_tensor **slot = lcl_push(L, &LCL_TENSOR);
-    lcl_done(L, lc_tensor_new(LC_I64, 1, &ids.count, LC_CPU, slot), 1);
-    for (int64_t i = 0; i < ids.count; i++) LC_DATA(int64_t, *slot)[i] = ids.data[i];
-    return *slot;
-}
-
-/* Pushes the prompt at `index`, text or ids, as an i64 tensor (T). */
-static lc_tensor *push_prompt(lua_State *L, lc_model *m, int index) {
-    if (lua_type(L, index) == LUA_TSTRING) {
-        if (!m->tokenizer) lcl_error(L, "generate: this model has no tokenizer; give the prompt as a list of ids");
-        return push_encoded(L, m->tokenizer, index);
-    }
-    lc_tensor *ids = lcl_ids(L, index), **slot = lcl_push(L, &LCL_TENSOR);
-    lcl_done(L, lc_cast(ids, LC_I64, slot), 1);
-    return *slot;
-}
-
-/* Pushes the continuation as its prompt was: text or a list of ids. */
-static void push_continuation(lua_State *L, lc_model *m, bool text, const lc_tensor *ids) {
-    int64_t n = ids->shape[0];
-    if (text) {
-        char **decoded = lcl_text(L);
-        size_t length;
-        lcl_done(L, lc_tokenizer_decode(m->tokenizer, LC_DATA(int64_t, ids), n, false, decoded, &length), 0);
-        lua_pushlstring(L, *decoded, length);
-        lua_remove(L, -2);
-        return;
-    }
-    lua_createtable(L, (int)n, 0);
-    for (int64_t i = 0; i < n; i++) {
-        lua_pushinteger(L, LC_DATA(int64_t, ids)[i]);
-        lua_rawseti(L, -2, i + 1);
-    }
-}
-
-/* Whether the argument is several prompts: a list whose first element is no id. */
-static bool is_list_of_prompts(lua_State *L, int index) {
-    if (!lua_istable(L, index)) return false;
-    bool several = lua_geti(L, index, 1) != LUA_TNUMBER;
-    lua_pop(L, 1);
-    return several;
-}
-
-/* One prompt at `index` becomes a list of one. */
-static void make_list(lua_State *L, int index) {
-    lua_createtable(L, 1, 0);
-    lua_pushvalue(L, index);
-    lua_rawseti(L, -2, 1);
-    lua_replace(L, index);
-}
-
-/* Pushes the prompts in the list at `list` as an array of tensors, and a table that keeps them. */
-static lc_tensor **push_prompts(lua_State *L, lc_model *m, int list, lua_Integer n) {
-    lc_tensor **prompts = lua_newuserdatauv(L, (size_t)n * sizeof *prompts, 0);
-    lua_newtable(L);
-    int kept = lua_gettop(L);
-    for (lua_Integer i = 0; i < n; i++) {
-        lua_geti(L, list, i + 1);
-        prompts[i] = push_prompt(L, m, lua_gettop(L));
-        lua_rawseti(L, kept, i + 1);
-        lua_settop(L, kept);
-    }
-    return prompts;
-}
-
-/* Pushes a table of n empty tensor handles; slots[i] is where the i-th takes its tensor. */
-static void push_slots(lua_State *L, lua_Integer n, lc_tensor ***slots) {
-    lua_createtable(L, (int)n, 0);
-    for (lua_Integer i = 0; i < n; i++) {
-        slots[i] = lcl_push(L, &LCL_TENSOR);
-        lua_rawseti(L, -2, i + 1);
-    }
-}
-
-static int model_generate(lua_State *L) {
-    lc_model *m = check(L);
-    lc_generate_options o;
-    read_generate(L, 3, m, &o);
-    bool several = is_list_of_prompts(L, 2);
-    lua_settop(L, 2);
-    if (!several) make_list(L, 2);
-    lua_Integer n = luaL_len(L, 2);
-    if (n < 1) lcl_error(L, "generate: the list of prompts is empty");
-    lc_tensor **made = lua_newuserdatauv(L, (size_t)n * sizeof *made, 0);
-    lc_tensor ***slots = lua_newuserdatauv(L, (size_t)n * sizeof *slots, 0);
-    push_slots(L, n, slots);
-    lc_tensor **prompts = push_prompts(L, m, 2, n);
-    lua_State *outer = lcl_enter(L);
-    lc_status status = lc_model_generate(m, prompts, n, &o, made);
-    lcl_leave(outer);
-    lcl_done(L, status, 0);
-    for (lua_Integer i = 0; i < n; i++) *slots[i] = made[i];
-    lua_createtable(L, (int)n, 0);
-    int results = lua_gettop(L);
-    for (lua_Integer i = 0; i < n; i++) {
-        bool text = lua_geti(L, 2, i + 1) == LUA_TSTRING;
-        lua_pop(L, 1);
-        push_continuation(L, m, text, made[i]);
-        if (!several) return 1;
-        lua_rawseti(L, results, i + 1);
-    }
-    return 1;
-}
-
-/* -- fields -- */
+/* -- fields ------------------------------------------------------------------------------------- */
 
 static int get_family(lua_State *L, lc_model *m) {
     lua_pushstring(L, m->family->name);
@@ -575,7 +424,7 @@ static const luaL_Reg meta[] = {{"__newindex", model_newindex}, {"__tostring", m
 const lcl_type LCL_MODEL = {"lacuna.model", release_model, NULL, meta};
 const lcl_type LCL_SNAPSHOT = {"lacuna.snapshot", release_snapshot, NULL, NULL};
 
-/* -- the module -- */
+/* -- the module --------------------------------------------------------------------------------- */
 
 static const lcl_function methods[] = {
     {"logits", model_logits, "model:logits(ids, {attention_mask, token_type_ids, train}) -> tensor (B, T, V)",
@@ -605,9 +454,9 @@ static const lcl_function methods[] = {
     {"perplexity", model_perplexity,
      "model:perplexity(data, {protocol, window, stride}) -> number, {protocol, tokens, windows}",
      "data is a dataset or one list of ids.", &perplexity_set},
-    {"generate", model_generate,
+    {"generate", lcl_model_generate,
      "model:generate(prompt, {tokens, temperature, top_k, top_p, seed, stop}) -> continuation",
-     "The prompt is text or ids, or a list of prompts; the continuation comes as the prompt was.", &generate_set},
+     "The prompt is text or ids, or a list of prompts; the continuation comes as the prompt was.", &lcl_generate_set},
     {0},
 };
 

@@ -37,6 +37,10 @@ void lcl_open_selection(lua_State *L);
 void lcl_open_layer(lua_State *L);
 void lcl_open_method(lua_State *L);
 
+/* model:generate, and its options. bindings/generate.c */
+int lcl_model_generate(lua_State *L);
+extern const lcl_option_set lcl_generate_set;
+
 /* layer:transform and layer:replace. bindings/method.c */
 int lcl_layer_transform(lua_State *L);
 int lcl_layer_replace(lua_State *L);

@@ -7,7 +7,7 @@
 
 static const char *const part_word[] = {"a layer", "a parameter", "a block"};
 
-/* -- one thing at an index -- */
+/* -- one thing at an index ---------------------------------------------------------------------- */
 
 /* The parameter whose leaf, or its view in the file's shape, this tensor is; NULL when it is none of this model's. */
 static lc_param *param_of(lc_model *m, const lc_tensor *t) {
@@ -59,7 +59,7 @@ static lc_selection *to_part(lua_State *L, lc_part part) {
     lcl_error(L, "expected a selection of %ss, got one of %ss", part_word[part] + 2, part_word[s->part] + 2);
 }
 
-/* -- lists and functions -- */
+/* -- lists and functions ------------------------------------------------------------------------ */
 
 static lc_selection *select_value(lua_State *L, int index, lc_model *m, lc_part part);
 
@@ -148,7 +148,7 @@ lc_selection *lcl_layers(lua_State *L, int arg) {
     return s;
 }
 
-/* -- methods -- */
+/* -- methods ------------------------------------------------------------------------------------ */
 
 static lc_selection *check(lua_State *L, int arg) {
     return lcl_check(L, arg, &LCL_SELECTION);

@@ -1,5 +1,5 @@
--- GPT-2 against transformers: tiny models of odd sizes made by tests/golden/gpt2.py. f32: max|a - b| <= 1e-4 max|b| for each
--- tensor, f64: 1e-8.
+-- GPT-2 against transformers: tiny models of odd sizes made by tests/golden/gpt2.py. For each tensor
+-- max|a - b| <= 1e-4 max|b| in f32, 1e-8 in f64.
 
 local lc = require "lacuna"
 
@@ -49,7 +49,9 @@ local function check(name, options, prefix, tolerance, gradients)
 end
 
 describe("GPT-2 gives transformers' numbers", function()
-  it("at its defaults: logits, loss with ignored labels, every gradient", function() check("plain", nil, "", 1e-4, true) end)
+  it("at its defaults: logits, loss with ignored labels, every gradient", function()
+    check("plain", nil, "", 1e-4, true)
+  end)
 
   it("with n_inner, exact GELU, an untied head, scaling by layer, another epsilon", function()
     check("variants", nil, "", 1e-4, true)

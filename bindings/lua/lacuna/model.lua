@@ -22,9 +22,9 @@ local function check_names(options, keys)
   end
 end
 
---- A fresh model: lc.model { family = "gpt2", n_layer = 4, ..., seed = 1, tokenizer = tok }. Keys are those of the family's
--- config.json, defaults those of transformers. A tokenizer gives the vocabulary's size and the end-of-text token where the
--- configuration does not.
+--- A fresh model: lc.model { family = "gpt2", n_layer = 4, ..., seed = 1, tokenizer = tok }. Keys are those of the
+-- family's config.json, defaults those of transformers. A tokenizer gives the vocabulary's size and the end-of-text
+-- token where the configuration does not.
 ---@param options table
 ---@return userdata
 function model.model(options)
@@ -43,7 +43,10 @@ function model.model(options)
       config.eos_token_id = config.eos_token_id or tokenizer.eos
     end
   end
-  return core.make(config, options.seed, options.dtype, tokenizer)
+  local names = {}
+  for name in pairs(config) do names[#names + 1] = name end
+  table.sort(names) -- so that the same model writes the same config.json
+  return core.make(config, names, options.seed, options.dtype, tokenizer)
 end
 
 return model
