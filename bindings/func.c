@@ -4,6 +4,7 @@
  * holds the Lua context `ctx` that both functions get, and the tensors that ctx:save put by, with their versions. */
 #include <string.h>
 
+#include "model/clock.h"
 #include "tensor.h"
 
 #define CTX "lacuna.context"
