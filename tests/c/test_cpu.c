@@ -419,6 +419,42 @@ static void check_long_reductions(void) {
     release_all((lc_tensor *[]){x, offset, bytes}, 3);
 }
 
+static void check_order_of(lc_tensor *x, double share) {
+    for (int dim = -1; dim < x->ndim; dim++) {
+        int64_t n = dim < 0 ? lc_numel(x) : x->shape[dim];
+        int64_t counts[] = {1, (int64_t)(share * (double)n) + 1, n};
+        for (int i = 0; i < 3; i++)
+            for (int down = 0; down < 2; down++) {
+                lc_attr attr = {.dim = dim, .n = counts[i], .descending = down, .a = i == 1 ? share : i / 2.0};
+                if (dim >= 0) compare(LC_OP_SORT, &attr, &x, 1, 0);
+                if (dim >= 0) compare(LC_OP_TOPK, &attr, &x, 1, 0);
+                compare(LC_OP_KTH, &attr, &x, 1, 0);
+                compare(LC_OP_QUANTILE, &attr, &x, 1, 1e-7);
+                compare(LC_OP_KEEP, &attr, &x, 1, 0);
+            }
+        lc_attr none = {.dim = dim};
+        compare(LC_OP_KEEP, &none, &x, 1, 0);
+    }
+}
+
+static void check_order(void) {
+    lc_tensor *x = RANDOM(LC_F32, 1, "x", 6, 50, 7), *ties = RANDOM(LC_I32, 1, "ties", 9, 40), *f = NULL,
+              *large = RANDOM(LC_F32, 1, "l", 90001);
+    CHECK_OK(lc_cast(ties, LC_F32, &f));
+    double special[] = {NAN, 0, -0.0, INFINITY, -INFINITY, NAN, -1e-42, 1e-42};
+    for (int i = 0; i < 8; i++) lc_set_f64(f, 7 * i, special[i]);
+    check_order_of(x, 0.37);
+    check_order_of(f, 0.5);
+    check_order_of(ties, 0.5);
+    lc_attr attr = {.dim = -1, .n = 45000, .a = 0.9};
+    compare(LC_OP_KEEP, &attr, &large, 1, 0);
+    compare(LC_OP_KTH, &attr, &large, 1, 0);
+    compare(LC_OP_QUANTILE, &attr, &large, 1, 1e-7);
+    attr.dim = 0;
+    compare(LC_OP_TOPK, &attr, &large, 1, 0);
+    release_all((lc_tensor *[]){x, ties, f, large}, 4);
+}
+
 int main(void) {
     check_elementwise();
     check_precision();
@@ -442,5 +478,6 @@ int main(void) {
     static const lc_dtype types[] = {LC_BOOL, LC_U8, LC_I32, LC_I64, LC_F32, LC_F64};
     for (int d = 0; d < 6; d++) check_reductions(types[d]);
     check_long_reductions();
+    check_order();
     return check_done();
 }

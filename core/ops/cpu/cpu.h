@@ -61,6 +61,11 @@ lc_status cpu_embedding_backward(const lc_call *call);
 /* reduce.c */
 lc_status cpu_reduce(const lc_call *call);
 lc_status cpu_sum_to(const lc_call *call);
+/* order.c */
+lc_status cpu_sort(const lc_call *call); /* and topk */
+lc_status cpu_kthvalue(const lc_call *call);
+lc_status cpu_quantile(const lc_call *call);
+lc_status cpu_keep(const lc_call *call);
 /* copy.c */
 lc_status cpu_copy(const lc_call *call);
 lc_status cpu_fill(const lc_call *call);
