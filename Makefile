@@ -125,8 +125,8 @@ LUA_PLACES = $(wildcard bindings/lua repl tests recipes)
 lint: $(LACUNA)
 	@sh tools/packages.sh install lint
 	clang-format --dry-run -Werror $(C_FILES)
-	cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability --inline-suppr \
-	    --suppressions-list=tests/cppcheck.txt -j 2 -Icore -Ibindings core bindings repl
+	cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance --library=tests/cppcheck.xml \
+	    --suppressions-list=tests/cppcheck.txt -Icore -Ibindings core bindings repl
 	luacheck --quiet $(LUA_PLACES)
 	$(LACUNA) tests/lint_recipes.lua $(wildcard recipes/*.lua recipes/*/*.lua)
 

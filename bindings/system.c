@@ -1,4 +1,5 @@
-/* system.c: module lacuna.core.system: versions, the CPU, threads, memory counters, and work that Ctrl-C must not cut. */
+/* system.c: module lacuna.core.system: versions, the CPU, threads, memory counters, and work that Ctrl-C must not cut.
+ */
 #include "lcl.h"
 
 #include "base/memory.h"
@@ -26,7 +27,8 @@ static void set_count(lua_State *L, const char *name, size_t value) {
     lua_setfield(L, -2, name);
 }
 
-/* system.memory() -> bytes: {live, peak, cached} of the engine (Lua's own included), {resident, resident_peak} of the process. */
+/* system.memory() -> bytes: {live, peak, cached} of the engine (Lua's own included), {resident, resident_peak} of the
+ * process. */
 static int memory(lua_State *L) {
     lc_memory_stats stats = lc_memory_get();
     lua_createtable(L, 0, 5);
@@ -51,8 +53,8 @@ static int macs(lua_State *L) {
     return 1;
 }
 
-/* system.uninterrupted(fn, ...) -> fn(...): Ctrl-C is answered only after it. For the few places where the library's Lua
- * code changes two things that must agree. */
+/* system.uninterrupted(fn, ...) -> fn(...): Ctrl-C is answered only after it. For the few places where the library's
+ * Lua code changes two things that must agree. */
 static int uninterrupted(lua_State *L) {
     luaL_checktype(L, 1, LUA_TFUNCTION);
     lc_cancel_hold();
@@ -82,10 +84,10 @@ static int cpu(lua_State *L) {
     lua_setfield(L, -2, "model");
     lua_newtable(L);
 #if defined(__x86_64__)
-#define LIST(feature)                                                                                                  \
-    if (__builtin_cpu_supports(feature)) {                                                                             \
-        lua_pushliteral(L, feature);                                                                                   \
-        lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);                                                        \
+#define LIST(feature)                                           \
+    if (__builtin_cpu_supports(feature)) {                      \
+        lua_pushliteral(L, feature);                            \
+        lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1); \
     }
     LIST("avx2")
     LIST("fma")
@@ -103,7 +105,8 @@ static void set_text(lua_State *L, const char *name, const char *text) {
     lua_setfield(L, -2, name);
 }
 
-/* system.blas() -> {library, config, core, chosen, preset}: the opened library and the kernels it runs; see ops/blas.h. */
+/* system.blas() -> {library, config, core, chosen, preset}: the opened library and the kernels it runs; see ops/blas.h.
+ */
 static int blas(lua_State *L) {
     lc_blas_info info;
     lcl_done(L, lc_blas_describe(&info), 0);
@@ -117,7 +120,9 @@ static int blas(lua_State *L) {
 }
 
 /* system.keep_blas_kernels(keep): true leaves OPENBLAS_CORETYPE as the environment has it; before the first product. */
-static int keep_blas_kernels(lua_State *L) { return lcl_done(L, lc_blas_keep_environment(lcl_boolean(L, 1)), 0); }
+static int keep_blas_kernels(lua_State *L) {
+    return lcl_done(L, lc_blas_keep_environment(lcl_boolean(L, 1)), 0);
+}
 
 /* system.clock() -> seconds from an arbitrary moment, never going back. */
 static int monotonic_clock(lua_State *L) {

@@ -27,7 +27,7 @@ local function compile(text)
   local problem
   chunk, problem = load(text, "=prompt", "t")
   local near = not chunk and problem:match "unexpected symbol near '(.+)'$"
-  if near and text:match "^%s*(.*)":sub(1, #near) == near then return nil, expression_problem end -- no statement begins so
+  if near and text:match "^%s*(.*)":sub(1, #near) == near then problem = expression_problem end -- it is no statement
   return chunk, problem
 end
 

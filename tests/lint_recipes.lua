@@ -1,5 +1,5 @@
---- Finds in recipes what Lua lets pass: `==` or `~=` between a tensor and a number, which is never equal. A name counts as
--- a tensor when a function that the docs say gives one made it. (Globals in recipes are luacheck's part.)
+--- Finds in recipes what Lua lets pass: `==` or `~=` between a tensor and a number, which is never equal. A name counts
+-- as a tensor when a function that the docs say gives one made it. (Globals in recipes are luacheck's part.)
 --
 --   lacuna tests/lint_recipes.lua FILE...
 

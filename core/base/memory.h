@@ -24,8 +24,8 @@ void lc_buffer_free(void *p, size_t bytes);
 typedef struct lc_memory_stats {
     size_t live;    /* bytes in use: small objects and buffers */
     size_t buffers; /* of these, bytes in buffers: what tensors and graphs hold, without Lua's own objects */
-    size_t peak;   /* highest `live` since the last lc_memory_reset_peak */
-    size_t cached; /* bytes in released buffers, kept for reuse */
+    size_t peak;    /* highest `live` since the last lc_memory_reset_peak */
+    size_t cached;  /* bytes in released buffers, kept for reuse */
 } lc_memory_stats;
 
 lc_memory_stats lc_memory_get(void);

@@ -13,8 +13,9 @@ bool lc_set_recording(bool on); /* returns what it was */
 
 /* Runs an op and records it where an input requires a gradient. As lc_run. */
 lc_status lc_apply(lc_op op, const lc_attr *attr, lc_tensor *const *in, int n_in, lc_tensor **out);
-/* In place: lc_run_into with the rules of recording. Never interrupted half-way. LC_ESTATE when a target was computed under recording (write `x +
- * y` or use lc.no_grad), or an input requires a gradient that would be lost. Leaves may be written. */
+/* In place: lc_run_into with the rules of recording. Never interrupted half-way. LC_ESTATE when a target was computed
+ * under recording (write `x + y` or use lc.no_grad), or an input requires a gradient that would be lost. Leaves may be
+ * written. */
 lc_status lc_apply_into(lc_op op, const lc_attr *attr, lc_tensor *const *in, int n_in, lc_tensor *const *into);
 
 /* Marks a leaf: gradients wanted (its .grad stays NULL until a backward pass). LC_EDTYPE unless float; LC_ESTATE if it

@@ -1,5 +1,5 @@
-/* backend.h: one table of kernels per backend. ref is complete and plain: the oracle. cpu starts as a copy of ref and overrides what it
- * does better. cuda starts empty: a missing kernel is an error, never a silent copy to the host. */
+/* backend.h: one table of kernels per backend. ref is complete and plain: the oracle. cpu starts as a copy of ref and
+ * overrides what it does better. cuda starts empty: a missing kernel is an error, never a silent copy to the host. */
 #ifndef LC_BACKEND_H
 #define LC_BACKEND_H
 

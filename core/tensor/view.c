@@ -154,7 +154,7 @@ lc_status lc_view_select(lc_tensor *x, int dim, int64_t index, lc_tensor **out) 
 
 lc_status lc_broadcast_shape(int na, const int64_t *a, int nb, const int64_t *b, int *n, int64_t *shape) {
     int ndim = na > nb ? na : nb;
-    int64_t result[LC_MAX_DIMS];
+    int64_t result[LC_MAX_DIMS] = {0};
     for (int i = 0; i < ndim; i++) {
         int64_t x = i < ndim - na ? 1 : a[i - (ndim - na)], y = i < ndim - nb ? 1 : b[i - (ndim - nb)];
         if (x != y && x != 1 && y != 1)

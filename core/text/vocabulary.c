@@ -88,7 +88,7 @@ static bool prints(uint32_t byte) {
 /* The others are numbered from U+0100 in order: 0..32, 127..160, 173. */
 uint32_t lc_alphabet(uint8_t byte) {
     if (prints(byte)) return byte;
-    return 0x100 + (byte <= 32 ? byte : byte == 173 ? 67 : byte - 127 + 33u);
+    return 0x100 + (byte <= 32 ? byte : byte == 173 ? 67 : byte - (127 - 33));
 }
 
 static int byte_of(uint32_t character) {

@@ -26,7 +26,8 @@ describe("the command line", function()
     assert(os.execute(("mkdir -p %s/lib && echo 'return 5' >%s/lib/five.lua && echo 'return 6' >%s/six.lua"):format(
       directory, directory, directory)))
     assert(os.execute(("echo 'print((require \"six\"))' >%s/recipe.lua"):format(directory)))
-    local result = cli.shell(("LUA_PATH='%s/lib/?.lua' %s -e 'print((require \"five\"))'"):format(directory, cli.program))
+    local result = cli.shell(("LUA_PATH='%s/lib/?.lua' %s -e 'print((require \"five\"))'"):format(
+      directory, cli.program))
     assert.equal("5\n", result.out)
     assert.equal("6\n", cli.run(directory .. "/recipe.lua").out)
     os.execute("rm -r " .. directory)
@@ -81,9 +82,11 @@ describe("errors of a recipe", function()
 
   it("are one line on standard error", function()
     assert.equal("lacuna: recipe.lua:2: oh\n", message "local x = 1\nerror 'oh'")
-    assert.equal("lacuna: recipe.lua:1: attempt to perform arithmetic on a nil value (local 'x')\n", message "local x; x = x + 1")
+    assert.equal("lacuna: recipe.lua:1: attempt to perform arithmetic on a nil value (local 'x')\n",
+      message "local x; x = x + 1")
     assert.equal("lacuna: recipe.lua:1: unexpected symbol near '='\n", message "= 1")
-    assert.equal("lacuna: a value\n", message "error(setmetatable({}, { __tostring = function() return 'a value' end }))")
+    assert.equal("lacuna: a value\n",
+      message "error(setmetatable({}, { __tostring = function() return 'a value' end }))")
     assert.equal("lacuna: error object is a table value\n", message "error {}")
   end)
 

@@ -128,7 +128,10 @@ describe("the prompt", function()
   end)
 
   it("says how long a chunk took", function()
-    local out = session { ":time 1 + 1", { "\n2\r\n" }, { " s\r\n> " }, ":tine 1", { "unknown command ':tine'" }, { "\r\n> " } }
+    local out = session {
+      ":time 1 + 1", { "\n2\r\n" }, { " s\r\n> " },
+      ":tine 1", { "unknown command ':tine'" }, { "\r\n> " },
+    }
     assert.truthy(out:find "\n%d+%.%d+ s\r\n")
     assert.truthy(out:find("unknown command ':tine' (did you mean 'time'?)", 1, true))
   end)

@@ -1,5 +1,5 @@
---- help(x): what a name, a function or a value is. C functions are described by their rows (lacuna.core.docs), functions
--- written in Lua by the comment above them.
+--- help(x): what a name, a function or a value is. C functions are described by their rows (lacuna.core.docs),
+-- functions written in Lua by the comment above them.
 
 local errors = require "lacuna.errors"
 

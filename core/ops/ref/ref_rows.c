@@ -121,8 +121,9 @@ lc_status lc_ref_rms_norm(const lc_call *call) {
 static lc_status norm_backward(lc_tensor *x, lc_tensor *w, lc_tensor *mean, lc_tensor *scale, lc_tensor *dy,
                                lc_tensor *dx, lc_tensor *dw, lc_tensor *db) {
     int64_t C = x->shape[x->ndim - 1];
-    double *dw_sum = lc_calloc((size_t)C * 2, sizeof *dw_sum), *db_sum = dw_sum + C;
+    double *dw_sum = lc_calloc((size_t)C * 2, sizeof *dw_sum);
     if (!dw_sum) return LC_ENOMEM;
+    double *db_sum = dw_sum + C;
     lc_status status = LC_OK;
     for (int64_t r = 0, rows = rows_of(x); r < rows; r++) {
         LC_GOTO(done, lc_poll());
