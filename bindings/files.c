@@ -1,9 +1,15 @@
 /* files.c: the module lacuna.core.files: files that are written whole or not at all, and logs that grow by a line. */
 #include "base/file.h"
 
+#include <dirent.h>
+#include <string.h>
+
 #include "base/hash.h"
 #include "base/memory.h"
 #include "lcl.h"
+
+/* Metatable of an open directory, closed when it is collected. */
+#define DIRECTORY "lacuna.directory"
 
 /* append(path, text): one write, then fsync */
 static int append(lua_State *L) {
@@ -35,6 +41,36 @@ static int read(lua_State *L) {
     return 1;
 }
 
+static int close_directory(lua_State *L) {
+    DIR **d = lua_touserdata(L, 1);
+    if (*d) closedir(*d);
+    *d = NULL;
+    return 0;
+}
+
+/* list(path) -> names in a directory, in order; nil when it is none */
+static int list(lua_State *L) {
+    const char *path = lcl_string(L, 1);
+    DIR **d = lua_newuserdatauv(L, sizeof *d, 0);
+    *d = NULL;
+    luaL_setmetatable(L, DIRECTORY);
+    *d = opendir(path);
+    if (!*d) return 0;
+    lua_newtable(L);
+    lua_Integer n = 0;
+    for (struct dirent *e; (e = readdir(*d));) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        lua_pushstring(L, e->d_name);
+        lua_rawseti(L, -2, ++n);
+    }
+    lua_getglobal(L, "table");
+    lua_getfield(L, -1, "sort");
+    lua_pushvalue(L, -3);
+    lua_call(L, 1, 0);
+    lua_pop(L, 1);
+    return 1;
+}
+
 static int make_dirs(lua_State *L) {
     return lcl_done(L, lc_make_dirs(lcl_string(L, 1)), 0);
 }
@@ -62,9 +98,20 @@ static int hash(lua_State *L) {
 
 int luaopen_lacuna_files(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"append", append},           {"write", write},   {"read", read}, {"make_dirs", make_dirs},
-        {"remove_tree", remove_tree}, {"exists", exists}, {"hash", hash}, {NULL, NULL},
+        {"append", append},
+        {"write", write},
+        {"read", read},
+        {"make_dirs", make_dirs},
+        {"remove_tree", remove_tree},
+        {"exists", exists},
+        {"hash", hash},
+        {"list", list},
+        {NULL, NULL},
     };
+    if (luaL_newmetatable(L, DIRECTORY)) {
+        lua_pushcfunction(L, close_directory);
+        lua_setfield(L, -2, "__gc");
+    }
     luaL_newlib(L, functions);
     return 1;
 }

@@ -39,6 +39,29 @@ local function whole_lines(path)
   return lines
 end
 
+--- What a killed process left half-written, and checkpoints that the index does not name, are taken away.
+local function clean(run)
+  local named = { ["index.json"] = true }
+  for _, entry in ipairs(run.index.stages) do
+    named[entry.file] = true
+    if entry.models then named[entry.models] = true end
+  end
+  for _, saved in pairs(run.index.loops) do
+    for _, checkpoint in ipairs(saved) do named[checkpoint.file] = true end
+  end
+  local checkpoints = run.dir .. "/checkpoints"
+  for _, file in ipairs(files.list(checkpoints) or {}) do
+    if not named[file] then files.remove_tree(checkpoints .. "/" .. file) end
+  end
+  for _, name in ipairs(files.list(run.dir) or {}) do
+    local path = run.dir .. "/" .. name
+    if name:find "%.tmp%-%d+%-%d+$" then files.remove_tree(path) end
+    for _, inner in ipairs(files.list(path) or {}) do
+      if inner:find "%.tmp%-%d+%-%d+$" then files.remove_tree(path .. "/" .. inner) end
+    end
+  end
+end
+
 local function numbered(base, i) return i == 1 and base or ("%s-%d"):format(base, i) end
 
 --- The directory to go on in, or the first that is free; and whether it holds a run already.
@@ -80,6 +103,7 @@ local function open(opts)
     loop_number = 0, models = {} }, run_meta)
   files.make_dirs(dir .. "/checkpoints")
   run.index = load_index(run)
+  clean(run)
   run.lines = whole_lines(dir .. "/metrics.jsonl")
   whole_lines(dir .. "/timing.jsonl")
   manifest.open(dir .. "/manifest.json", opts.name, opts.params, resumed)
