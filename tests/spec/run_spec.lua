@@ -1,0 +1,277 @@
+-- Runs: what the directory holds, stages, run.state, the comparison of logs, claims, tables and plots.
+
+local cli = dofile "tests/cli.lua"
+local json = require "lacuna.json"
+
+local root
+
+before_each(function()
+  root = os.tmpname()
+  os.remove(root)
+end)
+
+after_each(function() cli.shell("rm -rf " .. root) end)
+
+--- Runs a recipe whose text begins with a tiny model, its batches and a run; `resume` goes on with the last.
+local PRELUDE = [[
+local lc = require "lacuna"
+local tiny = dofile "tests/tiny.lua"
+local model, batches = tiny.gpt2(), tiny.batches(4, 2, 11)
+local run = lc.run { name = "My Run" }
+]]
+local recipe_path
+
+local function recipe(text, options)
+  recipe_path = recipe_path or os.tmpname()
+  local file = assert(io.open(recipe_path, "w"))
+  file:write(PRELUDE, text)
+  file:close()
+  return cli.run(("--out %s %s %s"):format(root, options or "", recipe_path))
+end
+
+teardown(function() if recipe_path then os.remove(recipe_path) end end)
+
+local function read(name)
+  local file = io.open(root .. "/my-run/" .. name, "rb")
+  if not file then return nil end
+  local text = file:read "a"
+  file:close()
+  return text
+end
+
+local function succeeds(result)
+  assert.equal("", result.err)
+  assert.equal(0, result.status)
+  return result.out
+end
+
+local function fails(result, text)
+  assert.not_equal(0, result.status)
+  assert.is_truthy(result.err:find(text, 1, true), result.err)
+end
+
+describe("a run's directory", function()
+  it("says what was run, and where", function()
+    succeeds(recipe "run:log { x = 1 }")
+    local manifest = json.decode(read "manifest.json", "manifest")
+    assert.equal(1, manifest.lacuna_format)
+    assert.equal("My Run", manifest.name)
+    assert.equal(PRELUDE .. "run:log { x = 1 }", manifest.recipe.text)
+    for _, key in ipairs { "seed", "engine", "cpu", "threads", "blas", "params", "started" } do
+      assert.is_not_nil(manifest[key], key)
+    end
+  end)
+
+  it("is a new one unless --resume is given", function()
+    succeeds(recipe "run:log { x = 1 }")
+    assert.matches("my%-run%-2\n$", succeeds(recipe "print(run.dir)"))
+    assert.matches("my%-run\n", succeeds(cli.shell("ls " .. root)))
+  end)
+
+  it("holds lines with sorted keys, infinities as words, tensors as numbers", function()
+    succeeds(recipe "run:log { b = 1, a = 0.5, c = 1/0, d = 0/0, e = model:parameter('transformer.ln_f.weight'):sum() }")
+    assert.matches('^{"a":0.5,"b":1,"c":"inf","d":"nan","e":15.0}\n$', read "metrics.jsonl")
+  end)
+
+  it("holds saved models, texts, tables and claims", function()
+    local out = succeeds(recipe [[
+      run:save(model, "dense")
+      run:text("sample", "once upon a time")
+      for i = 1, 3 do run:log { sparsity = i / 10, perplexity = 2.0 ^ i } end
+      run:table { columns = { "sparsity", "perplexity" } }
+      run:claim("two is more than one", 2 > 1)
+      print(lc.load(run.dir .. "/dense"):parameter("transformer.wte.weight"):eq(model:parameter "transformer.wte.weight"):all():item())
+    ]])
+    assert.matches("sparsity  perplexity\n     0.1           2\n     0.2           4\n     0.3           8\n", out, 1, true)
+    assert.matches("holds%s+two is more than one", out)
+    assert.matches("true\n$", out)
+    assert.equal("once upon a time", read "sample.txt")
+    assert.matches('"claim":"two is more than one","holds":true', read "metrics.jsonl", 1, true)
+  end)
+
+  it("cannot be where nothing can be written", function()
+    local file = assert(io.open(root, "w"))
+    file:close()
+    local result = recipe "run:log { x = 1 }"
+    assert.not_equal(0, result.status)
+    assert.is_truthy(result.err:find(root, 1, true), result.err)
+  end)
+end)
+
+describe("run:plot", function()
+  it("draws a PNG, and keeps the script", function()
+    local out = succeeds(recipe [[
+      for _, kind in ipairs { "a", "b" } do
+        for i = 1, 4 do run:log { kind = kind, step = i, loss = #kind + i * i } end
+      end
+      print(run:plot { x = "step", y = "loss", by = "kind", scale = "log", file = "curve" })
+      print(run:plot { x = "step", y = "loss", where = { kind = "a" } })
+      print(run:plot { x = "step", y = "loss", where = function(row) return row.step > 1 end, file = "late.png" })
+    ]])
+    assert.matches("curve%.png\n.*loss%-by%-step%.png\n.*late%.png\n$", out)
+    assert.equal("\137PNG", read("curve.png"):sub(1, 4))
+    assert.matches("title 'b'", read "curve.gnuplot")
+    assert.is_nil(read("loss-by-step.gnuplot"):find("$curve2", 1, true))
+  end)
+
+  it("names the package where gnuplot is missing, and goes on", function()
+    local text = PRELUDE .. [[run:log { x = 1, y = 2 } print(run:plot { x = "x", y = "y" })]]
+    local path = os.tmpname()
+    local file = assert(io.open(path, "w"))
+    file:write(text)
+    file:close()
+    local result = cli.shell(("mkdir -p %s/empty && PATH=%s/empty && exec $OLDPWD%s --out %s %s"):format(root, root,
+      "", root, path):gsub("exec %$OLDPWD", "exec ./" .. cli.program))
+    os.remove(path)
+    assert.equal(0, result.status, result.err)
+    assert.matches("apt-get install gnuplot-nox", result.err, 1, true)
+    assert.equal("nil\n", result.out)
+  end)
+
+  it("refuses what was never logged", function()
+    fails(recipe [[run:log { x = 1 } run:plot { x = "x", y = "yy" }]], "no logged line has numbers for 'x' and 'yy'")
+    fails(recipe [[run:log { x = 1 } run:plot { x = "x", y = "x", scal = "log" }]], "did you mean 'scale'?")
+  end)
+end)
+
+describe("a stage", function()
+  local TWO = [[
+    local function stage(name, lr)
+      return run:stage(name, { model = model }, function()
+        print("runs " .. name)
+        local r = lc.train(model, batches, { steps = 2, lr = lr, run = run })
+        run.state.done = (run.state.done or 0) + 1
+        run.state.w = model:parameter("transformer.ln_f.bias"):detach() * 1
+        return r.loss, nil, { name = name }
+      end)
+    end
+    local a, none, b = stage("first", 1e-2)
+    print(a, none, b.name, run.state.done, model:loss(batches[1]):item())
+    local c = stage("second", 1e-3)
+    print(c, run.state.done, run.state.w:sum():item(), model:loss(batches[1]):item())
+  ]]
+
+  it("is not run again: values, models, run.state come back", function()
+    local first = succeeds(recipe(TWO))
+    local second = succeeds(recipe(TWO, "--resume"))
+    assert.matches("runs first", first)
+    assert.is_nil(second:find "runs")
+    assert.equal((first:gsub("runs %w+\n", "")), second)
+  end)
+
+  it("puts streams of random numbers back", function()
+    local text = [[
+      run:stage("draw", {}, function() lc.randn { 5 } end)
+      print(lc.randn({ 1 }):item())
+    ]]
+    assert.equal(succeeds(recipe(text)), succeeds(recipe(text, "--resume")))
+  end)
+
+  it("refuses a model that it changed without naming it", function()
+    fails(recipe [[
+      run:stage("prune", {}, function() lc.prune.magnitude(model:linears(), { sparsity = 0.5 }) end)
+    ]], "stage 'prune' changed a model that it does not name")
+  end)
+
+  it("refuses to come back as another, or over another recipe", function()
+    succeeds(recipe [[run:stage("one", {}, function() end)]])
+    fails(recipe([[run:stage("two", {}, function() end)]], "--resume"), "the recipe is not what this run began with")
+  end)
+
+  it("stores plain data and tensors only", function()
+    fails(recipe [[run:stage("one", {}, function() return model end)]], "cannot be stored: a lacuna.model")
+    fails(recipe [[run:stage("one", {}, function() run.state.f = print end)]], "cannot be stored: a function")
+    fails(recipe [[run:stage("one", {}, function() run:stage("two", {}, function() end) end)]],
+      "'two' cannot begin inside 'one'")
+  end)
+
+  it("keeps held masks and installed methods' tensors", function()
+    local text = [[
+      local scale = lc.tensor { 1.5 }
+      local handle = model:linears("mlp.up")[1]:transform(function(w, s) return w * s.scale end, { params = { scale = scale } })
+      run:stage("tune", { model = model }, function()
+        lc.prune.magnitude(model:linears(), { sparsity = 0.5 })
+        lc.train(model, batches, { steps = 3, lr = 1e-2, run = run })
+      end)
+      lc.train(model, batches, { steps = 3, lr = 1e-2, run = run })
+      print(model:sparsity(), handle.scale:item(), model:loss(batches[1]):item())
+    ]]
+    local first = succeeds(recipe(text))
+    assert.equal(first, succeeds(recipe(text, "--resume")))
+    assert.not_equal("1.5", first:match "%S+%s+(%S+)")
+  end)
+
+  it("says which method is missing", function()
+    succeeds(recipe [[
+      run:stage("tune", { model = model }, function()
+        model:linears("mlp.up")[1]:transform(function(w) return w * 1 end)
+      end)
+    ]])
+    fails(recipe([[
+      run:stage("tune", { model = model }, function()
+        model:linears("mlp.up")[1]:transform(function(w) return w * 1 end)
+      end)
+    ]], "--resume"), "install methods before the stage")
+  end)
+end)
+
+describe("a resumed log", function()
+  it("is compared, not repeated", function()
+    local text = "for i = 1, 3 do run:log { x = i } end"
+    succeeds(recipe(text))
+    local before = read "metrics.jsonl"
+    succeeds(recipe(text, "--resume"))
+    assert.equal(before, read "metrics.jsonl")
+  end)
+
+  it("says what differs", function()
+    local text = [[run:log { x = tonumber(os.getenv "LACUNA_TEST_X") or 1 }]]
+    succeeds(recipe(text))
+    local result = cli.shell("LACUNA_TEST_X=2 " .. ("%s --out %s --resume %s"):format(cli.program, root, recipe_path))
+    fails(result, 'line 1 of ' .. root .. '/my-run/metrics.jsonl is not what this run logged before it was stopped')
+    assert.matches('was {"x":1}\n  is  {"x":2}', result.err, 1, true)
+  end)
+
+  it("loses a line that was written in part", function()
+    succeeds(recipe "run:log { x = 1 } run:log { x = 2 }")
+    local file = assert(io.open(root .. "/my-run/metrics.jsonl", "r+"))
+    local text = file:read "a"
+    file:close()
+    file = assert(io.open(root .. "/my-run/metrics.jsonl", "w"))
+    file:write((text:sub(1, -4)))
+    file:close()
+    succeeds(recipe("run:log { x = 1 } run:log { x = 2 }", "--resume"))
+    assert.equal(text, read "metrics.jsonl")
+  end)
+end)
+
+describe("a loop of a run", function()
+  it("saves the best model, and keeps the last checkpoints", function()
+    local out = succeeds(recipe [[
+      local values = { 3, 1, 2 }
+      local r = lc.train(model, batches, { steps = 6, lr = 1e-2, run = run, save_every = 1, keep = 2, eval_every = 2,
+        eval = function(m, t) return values[t.step // 2] end, best = "best" })
+      print(r.best.step, r.best.eval, r.eval)
+    ]])
+    assert.equal("4\t1\t2\n", out)
+    local list = cli.shell(("ls %s/my-run/checkpoints %s/my-run/best"):format(root, root)).out
+    assert.is_nil(list:find("step-000004", 1, true))
+    assert.is_truthy(list:find("step-000005", 1, true) and list:find("step-000006", 1, true))
+    assert.is_truthy(list:find("model.safetensors", 1, true))
+  end)
+
+  it("calls a function of batches again for those used up", function()
+    local text = [[
+      local called = {}
+      local function data(i)
+        called[#called + 1] = i
+        return batches[i % #batches + 1]
+      end
+      lc.train(model, data, { steps = 3, lr = 1e-2, run = run })
+      print(table.concat(called, " "), model:loss(batches[1]):item())
+    ]]
+    local first = succeeds(recipe(text))
+    assert.matches("^1 2 3\t", first)
+    assert.equal(first, succeeds(recipe(text, "--resume")))
+  end)
+end)
