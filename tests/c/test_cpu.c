@@ -455,12 +455,59 @@ static void check_order(void) {
     release_all((lc_tensor *[]){x, ties, f, large}, 4);
 }
 
+static void check_selection(lc_dtype dtype) {
+    lc_tensor *x = RANDOM(dtype, 1, "x", 5, 8, 6), *rows = fresh(LC_I64, 1, (int64_t[]){4}), *turned = transposed(x);
+    lc_tensor *picks = fresh(LC_I32, 3, (int64_t[]){5, 3, 6}), *mask = RANDOM(LC_BOOL, 1, "mask", 8, 1), *out = NULL;
+    for (int i = 0; i < 4; i++) LC_DATA(int64_t, rows)[i] = (i * 3 + 1) % 5;
+    for (int i = 0; i < 90; i++) LC_DATA(int32_t, picks)[i] = i * 7 % 8;
+    for (int dim = 0; dim < 3; dim++) {
+        lc_attr attr = {.dim = dim};
+        compare(LC_OP_INDEX, &attr, (lc_tensor *[]){x, rows}, 2, 0);
+        compare(LC_OP_CAT, &attr, (lc_tensor *[]){x, x, x}, 3, 0);
+    }
+    lc_attr middle = {.dim = 1, .a = 2};
+    compare(LC_OP_GATHER, &middle, (lc_tensor *[]){x, picks}, 2, 0);
+    compare(LC_OP_MASKED_FILL, &middle, (lc_tensor *[]){x, mask}, 2, 0);
+    lc_tensor *odd = RANDOM(dtype, 1, "odd", 5, 6, 2);
+    lc_attr last = {.dim = 2};
+    compare(LC_OP_CAT, &last, (lc_tensor *[]){turned, odd}, 2, 0);
+    LC_DATA(int64_t, rows)[2] = -1;
+    CHECK_MESSAGE(lc_run(LC_OP_INDEX, NULL, (lc_tensor *[]){x, rows}, 2, &out), LC_EINVAL, "index -1 is outside 0..4");
+    release_all((lc_tensor *[]){x, rows, turned, picks, mask, odd}, 6);
+}
+
+static void check_solvers(lc_dtype dtype) {
+    int64_t n = 60;
+    double tolerance = dtype == LC_F32 ? 1e-4 : 1e-12;
+    lc_tensor *x = RANDOM(dtype, 1, "x", 200, n), *turned = transposed(x), *gram = NULL,
+              *b = RANDOM(dtype, 1, "b", n, 300), *l = NULL;
+    CHECK_OK(lc_run(LC_OP_MATMUL, NULL, (lc_tensor *[]){turned, x}, 2, &gram));
+    for (int i = 0; i < 8; i++) {
+        lc_attr attr = {.upper = i & 1, .transpose = i & 2, .unit = i & 4};
+        if (i < 2) compare(LC_OP_CHOLESKY, &attr, &gram, 1, tolerance);
+        CHECK_OK(lc_run(LC_OP_CHOLESKY, &attr, &gram, 1, &l));
+        if (!attr.unit) compare(LC_OP_SOLVE_TRIANGULAR, &attr, (lc_tensor *[]){l, b}, 2, tolerance);
+        lc_tensor_release(l);
+    }
+    lc_tensor *bad[2] = {NULL}, *out = NULL;
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(lc_tensor_zeros(dtype, 2, (int64_t[]){3, 3}, LC_CPU, &bad[i]));
+        for (int k = 0; k < 3; k++) lc_set_f64(bad[i], 4 * k, k == 1 && i == 0 ? -1 : k == 2 && i == 1 ? NAN : 1);
+    }
+    CHECK_MESSAGE(lc_run(LC_OP_CHOLESKY, NULL, &bad[0], 1, &out), LC_ENUMERIC, "row 2");
+    CHECK_MESSAGE(lc_run(LC_OP_CHOLESKY, NULL, &bad[1], 1, &out), LC_ENUMERIC, "row 3");
+    lc_set_f64(bad[0], 4, 0);
+    CHECK_MESSAGE(lc_run(LC_OP_SOLVE_TRIANGULAR, NULL, (lc_tensor *[]){bad[0], bad[0]}, 2, &out), LC_ENUMERIC, "row 2");
+    release_all((lc_tensor *[]){x, turned, gram, b, bad[0], bad[1]}, 6);
+}
+
 int main(void) {
     check_elementwise();
     check_precision();
     for (int d = LC_F32; d <= LC_F64; d++) {
         check_matmul(d);
         check_linear(d);
+        check_solvers(d);
         check_losses(d);
         check_updates(d);
         check_embedding(d);
@@ -477,6 +524,7 @@ int main(void) {
     check_chunks();
     static const lc_dtype types[] = {LC_BOOL, LC_U8, LC_I32, LC_I64, LC_F32, LC_F64};
     for (int d = 0; d < 6; d++) check_reductions(types[d]);
+    for (int d = 0; d < 6; d++) check_selection(types[d]);
     check_long_reductions();
     check_order();
     return check_done();

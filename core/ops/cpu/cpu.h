@@ -66,6 +66,16 @@ lc_status cpu_sort(const lc_call *call); /* and topk */
 lc_status cpu_kthvalue(const lc_call *call);
 lc_status cpu_quantile(const lc_call *call);
 lc_status cpu_keep(const lc_call *call);
+/* select.c */
+/* Indices (`what` is the word for one) as int64_t, checked against 0..size-1; lc_free. */
+lc_status cpu_read_indices(const lc_call *call, lc_tensor *indices, int64_t size, const char *what, int64_t **out);
+lc_status cpu_index(const lc_call *call);
+lc_status cpu_gather(const lc_call *call);
+lc_status cpu_cat(const lc_call *call);
+lc_status cpu_masked_fill(const lc_call *call);
+/* solve.c */
+lc_status cpu_cholesky(const lc_call *call);
+lc_status cpu_solve_triangular(const lc_call *call);
 /* copy.c */
 lc_status cpu_copy(const lc_call *call);
 lc_status cpu_fill(const lc_call *call);

@@ -3,23 +3,6 @@
 
 #include <string.h>
 
-/* Ids as int64_t, checked. */
-static lc_status read_ids(const lc_call *call, lc_tensor *ids, int64_t rows, int64_t **out) {
-    int64_t n = lc_numel(ids), *id = lc_alloc(sizeof *id * (size_t)n);
-    if (!id) return LC_ENOMEM;
-    for (int64_t i = 0; i < n; i++) {
-        id[i] = lc_get_i64(ids, lc_position(ids, i));
-        if (id[i] < 0 || id[i] >= rows) {
-            lc_status status = lc_fail(LC_EINVAL, "%s: id %lld is outside 0..%lld", lc_op_name(call->op),
-                                       (long long)id[i], (long long)rows - 1);
-            lc_free(id);
-            return status;
-        }
-    }
-    *out = id;
-    return LC_OK;
-}
-
 typedef struct rows_job {
     const lc_simd *simd;
     const int64_t *id;
@@ -40,7 +23,7 @@ static void copy_rows(void *context, int64_t begin, int64_t end) {
 lc_status cpu_embedding(const lc_call *call) {
     lc_tensor *w = call->in[0], *ids = call->in[1], *y = call->out[0];
     int64_t *id;
-    LC_TRY(read_ids(call, ids, w->shape[0], &id));
+    LC_TRY(cpu_read_indices(call, ids, w->shape[0], "id", &id));
     rows_job j = {.id = id,
                   .C = w->shape[1],
                   .row_bytes = (size_t)w->shape[1] * lc_dtype_size(w->dtype),
@@ -64,7 +47,7 @@ lc_status cpu_embedding_backward(const lc_call *call) {
     lc_tensor *ids = call->in[0], *dy = call->in[1], *dw = call->out[0];
     if (dy->dtype != LC_F32) return cpu_on_ref(call);
     int64_t *id;
-    LC_TRY(read_ids(call, ids, dw->shape[0], &id));
+    LC_TRY(cpu_read_indices(call, ids, dw->shape[0], "id", &id));
     rows_job j = {.simd = lc_simd_get(),
                   .id = id,
                   .n = lc_numel(ids),
