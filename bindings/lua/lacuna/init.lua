@@ -4,11 +4,13 @@
 -- Field -> the module "lacuna.<module>" that has it under the same name.
 local home = {
   clip = "optim",
+  distill = "distill",
   dataset = "core.dataset",
   func = "core.func",
   gradcheck = "core.grad",
   load = "core.model",
   model = "model",
+  loss = "distill",
   no_grad = "core.grad",
   optim = "optim",
   param = "core.grad",
