@@ -4,7 +4,7 @@
 local lc = require "lacuna"
 local golden = dofile "tests/golden/text.lua"
 
-local shared = os.getenv "LACUNA_SHARED" or "../shared"
+local shared = os.getenv "LACUNA_SHARED" or "../shared/data"
 
 --- The whole file, or nil.
 local function read_file(path)
@@ -63,8 +63,8 @@ describe("the tokenizers package agrees on", function()
 end)
 
 describe("GPT-2's tokenizer", function()
-  local directory = shared .. "/data/tokenizers/gpt2"
-  local wiki = read_file(shared .. "/data/wikitext-2-raw/wiki.test.raw")
+  local directory = shared .. "/tokenizers/gpt2"
+  local wiki = read_file(shared .. "/wikitext-2-raw/wiki.test.raw")
   local present = wiki and read_file(directory .. "/vocab.json")
   local reason = "the shared data is not at " .. shared .. " (LACUNA_SHARED)"
 
@@ -73,14 +73,14 @@ describe("GPT-2's tokenizer", function()
     local tokenizer = lc.tokenizer(directory)
     assert.equal(286221, tokenizer:encode(wiki).shape[1])
     assert.equal(wiki, tokenizer:decode(tokenizer:encode(wiki)))
-    local file = shared .. "/data/wikitext-2-raw/wiki.test.raw"
+    local file = shared .. "/wikitext-2-raw/wiki.test.raw"
     local ds = lc.dataset { tokenizer = tokenizer, file = file, length = 1024, join = "rows", cache = false }
     assert.equal(287644, ds:tokens().shape[1])
     assert.equal(280, #ds)
   end)
 
   it("gives the published ids of 47 awkward texts", function()
-    local vectors = shared .. "/data/tokenizers/vectors/ggml-vocab-gpt-2.gguf"
+    local vectors = shared .. "/tokenizers/vectors/ggml-vocab-gpt-2.gguf"
     local inputs, outputs = read_file(vectors .. ".inp"), read_file(vectors .. ".out")
     if not (present and inputs and outputs) then return pending(reason) end
     local tokenizer, count = lc.tokenizer(directory), 0
@@ -95,7 +95,7 @@ describe("GPT-2's tokenizer", function()
   end)
 
   it("has OPT's order of ids, and its </s> in front where the configuration says so", function()
-    local opt = shared .. "/data/tokenizers/opt"
+    local opt = shared .. "/tokenizers/opt"
     if not read_file(opt .. "/vocab.json") then return pending(reason) end
     local plain = lc.tokenizer(opt)
     assert.same({ 31414, 6, 127, 2335, 16, 11962 }, ids_of(plain, "Hello, my dog is cute"))
