@@ -30,6 +30,8 @@ typedef struct lc_memory_stats {
 
 lc_memory_stats lc_memory_get(void);
 void lc_memory_reset_peak(void);
+/* The thread pool's: true while more than one thread may allocate. */
+void lc_memory_share(bool on);
 /* Gives cached buffers back to the system. Called by the allocator itself before it reports out of memory. */
 void lc_memory_trim(void);
 /* The n-th allocation from now fails once (1 = the next; 0 = off). Cached buffers count as allocations, so a sweep is

@@ -11,6 +11,8 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "base/memory.h"
+
 #define MAX_THREADS 256
 #define SPINS 4000
 
@@ -160,6 +162,7 @@ lc_status lc_parallel(int64_t count, lc_task task, void *context) {
     current.cancelled = false;
     atomic_store(&current.next, 0);
     atomic_store(&busy_workers, started_workers);
+    lc_memory_share(true);
     pthread_mutex_lock(&lock);
     atomic_fetch_add(&generation, 1);
     pthread_cond_broadcast(&work_ready);
@@ -171,6 +174,7 @@ lc_status lc_parallel(int64_t count, lc_task task, void *context) {
         else
             sched_yield();
     }
+    lc_memory_share(false);
     return current.cancelled ? lc_fail(LC_ECANCEL, "interrupted") : LC_OK;
 }
 
