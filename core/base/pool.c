@@ -30,7 +30,10 @@ static pthread_t workers[MAX_THREADS];
 static int wanted_threads, started_workers;
 static job current;
 static atomic_uint_fast64_t generation; /* goes up with each job, and on shutdown */
-static atomic_int busy_workers;
+/* OPEN while workers may join the current job, plus the number that have. The caller waits for those alone: a worker that the
+ * system has not scheduled costs nothing, since the caller does its pieces. */
+static atomic_int joined;
+#define OPEN (1 << 20)
 static bool stopping;
 static pid_t owner; /* a fork has the lock but not the workers */
 static _Thread_local bool inside;
@@ -76,6 +79,13 @@ static void run_pieces(job *j) {
     inside = false;
 }
 
+static bool join_job(void) {
+    int now = atomic_load(&joined);
+    while (now & OPEN)
+        if (atomic_compare_exchange_weak(&joined, &now, now + 1)) return true;
+    return false;
+}
+
 static void *worker_main(void *arg) {
     uint64_t seen = (uint64_t)(uintptr_t)arg;
     for (;;) {
@@ -87,8 +97,9 @@ static void *worker_main(void *arg) {
         }
         seen = atomic_load(&generation);
         if (stopping) return NULL;
+        if (!join_job()) continue;
         run_pieces(&current);
-        atomic_fetch_sub(&busy_workers, 1);
+        atomic_fetch_sub(&joined, 1);
     }
 }
 
@@ -132,7 +143,7 @@ static void start_workers(void) {
     if (owner != getpid()) {
         owner = getpid();
         started_workers = 0;
-        atomic_store(&busy_workers, 0);
+        atomic_store(&joined, 0);
     }
     sigset_t all, before;
     sigfillset(&all);
@@ -161,14 +172,15 @@ lc_status lc_parallel(int64_t count, lc_task task, void *context) {
     current.count = count;
     current.cancelled = false;
     atomic_store(&current.next, 0);
-    atomic_store(&busy_workers, started_workers);
+    atomic_store(&joined, OPEN);
     lc_memory_share(true);
     pthread_mutex_lock(&lock);
     atomic_fetch_add(&generation, 1);
     pthread_cond_broadcast(&work_ready);
     pthread_mutex_unlock(&lock);
     run_pieces(&current);
-    for (int i = 0; atomic_load(&busy_workers) > 0; i++) {
+    atomic_fetch_sub(&joined, OPEN);
+    for (int i = 0; atomic_load(&joined) > 0; i++) {
         if (i < SPINS)
             __builtin_ia32_pause();
         else
