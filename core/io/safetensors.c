@@ -67,15 +67,19 @@ static lc_status read_header(lc_reader *reader, json_t **header, uint64_t *data_
                        path, COMMAS(length + 8), COMMAS(size));
     char *text = lc_alloc((size_t)length + 1);
     if (!text) return LC_ENOMEM;
+    json_t *value = NULL;
     lc_status status = lc_reader_read(reader, 8, text, (size_t)length);
-    if (!status) status = lc_json_parse(text, (size_t)length, path, header);
+    if (!status) status = lc_json_parse(text, (size_t)length, path, &value);
     lc_free(text);
-    if (!status && !json_is_object(*header)) {
-        status = lc_fail(LC_EFORMAT, "%s: the header is %s, expected an object", path, lc_json_kind(*header));
-        json_decref(*header);
+    if (!status && !json_is_object(value))
+        status = lc_fail(LC_EFORMAT, "%s: the header is %s, expected an object", path, lc_json_kind(value));
+    if (status) {
+        json_decref(value);
+        return status;
     }
+    *header = value;
     *data_begin = length + 8;
-    return status;
+    return LC_OK;
 }
 
 static lc_status check_metadata(const char *path, const json_t *metadata) {

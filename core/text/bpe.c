@@ -40,9 +40,6 @@ lc_status lc_bpe_build_pairs(lc_tokenizer *t) {
         *slot =
             (lc_pair_slot){m->left, m->right, (int32_t)i, m->result}; /* of a pair given twice the later rank counts */
     }
-    if (!t->cache) t->cache = lc_alloc(sizeof *t->cache * CACHE_SLOTS);
-    if (!t->cache) return LC_ENOMEM;
-    memset(t->cache, 0, sizeof *t->cache * CACHE_SLOTS);
     return LC_OK;
 }
 
@@ -198,6 +195,7 @@ static inline lc_cached cache_key(const uint8_t *piece, size_t length) {
 lc_status lc_bpe_piece(lc_tokenizer *t, const uint8_t *piece, size_t length, lc_ids *out) {
     if (length > SHORT_PIECE) return long_piece(t, piece, length, out);
     LC_TRY(lc_ids_reserve(out, SHORT_PIECE));
+    if (!t->cache && !(t->cache = lc_calloc(CACHE_SLOTS, sizeof *t->cache))) return LC_ENOMEM;
     int32_t *ids = out->data + out->count;
     lc_cached key, *cached = NULL;
     if (length <= LC_CACHE_BYTES) {

@@ -35,8 +35,8 @@ struct lc_tokenizer {
     int64_t merge_count;
     lc_pair_slot *pairs;
     int64_t pair_slots; /* a power of two */
-    lc_cached *cache;
-    int32_t *added; /* ids of added tokens, longest text first */
+    lc_cached *cache;   /* NULL before the first piece */
+    int32_t *added;     /* ids of added tokens, longest text first */
     int64_t added_count;
     bool added_first[256]; /* bytes that begin one */
     int64_t bos, eos;      /* -1 = none */

@@ -108,7 +108,7 @@ static lc_status take_hash(lc_tokenizer *t) {
         lc_strbuf_printf(&b, "%lld %u %d%d%d%d ", (long long)id, k->length, k->listed, k->added, k->lstrip, k->rstrip);
         lc_strbuf_add(&b, v->text.data + k->offset, k->length);
     }
-    lc_strbuf_add(&b, t->merges, sizeof *t->merges * (size_t)t->merge_count);
+    if (t->merge_count) lc_strbuf_add(&b, t->merges, sizeof *t->merges * (size_t)t->merge_count);
     if (!b.failed) lc_hash_hex(b.data, b.length, t->hash);
     lc_status status = b.failed ? lc_fail(LC_ENOMEM, "out of memory while hashing a vocabulary") : LC_OK;
     lc_strbuf_free(&b);

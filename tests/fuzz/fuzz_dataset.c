@@ -7,19 +7,21 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Every example is read, in one epoch of batches. */
+#define MOST_BATCHES 50
+
+/* Every example is read, in one epoch of batches; of large datasets the first ones. */
 static void read_all(lc_dataset *d, int64_t batch) {
     lc_loader *l = NULL;
     lc_loader_options o = {.batch = batch, .seed = 1};
     if (lc_loader_new(d, &o, &l)) abort();
-    int64_t examples = 0;
-    for (int64_t i = lc_loader_batches(l); i > 0; i--) {
+    int64_t examples = 0, batches = lc_loader_batches(l);
+    for (int64_t i = 0; i < lc_min(batches, MOST_BATCHES); i++) {
         lc_batch b = {0};
         if (lc_loader_next(l, &b)) abort();
         examples += b.ids->shape[0];
         lc_batch_release(&b);
     }
-    if (examples != lc_dataset_count(d)) abort();
+    if (batches <= MOST_BATCHES && examples != lc_dataset_count(d)) abort();
     lc_loader_free(l);
 }
 

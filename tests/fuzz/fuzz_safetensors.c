@@ -1,6 +1,10 @@
-/* fuzz_safetensors.c: any bytes as a safetensors file: opened, listed, and every tensor read, as stored and cast. */
+/* fuzz_safetensors.c: any bytes as a safetensors file: opened, listed, and every tensor read, as stored and cast. The
+ * first byte chooses: the rest is the file, or a header, to be given its true length, and after a zero byte the data.
+ */
+#include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -13,7 +17,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!path[0]) snprintf(path, sizeof path, "/tmp/lacuna-fuzz-%d.safetensors", (int)getpid());
     FILE *f = fopen(path, "wb");
     if (!f) abort();
-    fwrite(data, 1, size, f);
+    if (size && data[0] % 2) {
+        const uint8_t *zero = memchr(data, 0, size);
+        size_t header = zero ? (size_t)(zero - data) : size;
+        uint64_t length = htole64(header - 1);
+        fwrite(&length, 8, 1, f);
+        fwrite(data + 1, 1, header - 1, f);
+        if (zero) fwrite(zero + 1, 1, size - header - 1, f);
+    } else if (size) {
+        fwrite(data + 1, 1, size - 1, f);
+    }
     fclose(f);
     lc_safetensors *s = NULL;
     if (!lc_safetensors_open(path, &s)) {
