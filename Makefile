@@ -53,9 +53,9 @@ build: $(LACUNA)
 c-checks: $(C_CHECKS)
 
 # A missing header is named with its package before the compiler says so in its own words.
-$(BUILD)/dependencies: tools/packages.sh
+$(BUILD)/dependencies: .ci/packages.sh
 	@mkdir -p $(BUILD)
-	@CC="$(CC)" sh tools/packages.sh check
+	@CC="$(CC)" sh .ci/packages.sh check
 	@touch $@
 
 $(BUILD)/core/%.o: core/%.c | $(BUILD)/dependencies
@@ -79,8 +79,8 @@ $(BUILD)/tests/%: $(BUILD)/tests/c/%.o $(HELPER_OBJECTS) $(LIBRARY)
 	$(CC) $(CFLAGS) $(EXTRA) -Wl,--as-needed $^ $(LIBS) -o $@
 
 # The Lua half of the language lives inside the binary.
-$(BUILD)/embedded.S: tools/embed.sh $(EMBEDDED) $(BUILD)/embedded.list
-	sh tools/embed.sh $(EMBEDDED) > $@
+$(BUILD)/embedded.S: repl/embed.sh $(EMBEDDED) $(BUILD)/embedded.list
+	sh repl/embed.sh $(EMBEDDED) > $@
 
 $(BUILD)/embedded.o: $(BUILD)/embedded.S
 	$(CC) -c $< -o $@
@@ -104,7 +104,7 @@ $(BUILD)/replay/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay.o $(LIBRAR
 	$(CC) $(CFLAGS) $(EXTRA) -Wl,--as-needed $^ $(LIBS) -o $@
 
 test:
-	@sh tools/packages.sh install build test
+	@sh .ci/packages.sh install build test
 	@$(MAKE) --no-print-directory test-here
 
 # The tests of the tree in $(BUILD), with what is installed.
@@ -123,7 +123,7 @@ layers: $(LIBRARY)
 C_FILES = $(wildcard core/*/*.[ch] core/ops/*/*.[ch] bindings/*.[ch] repl/*.[ch] tests/*/*.[ch])
 LUA_PLACES = $(wildcard bindings/lua repl tests recipes)
 lint: $(LACUNA)
-	@sh tools/packages.sh install lint
+	@sh .ci/packages.sh install lint
 	clang-format --dry-run -Werror $(C_FILES)
 	cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance --library=tests/cppcheck.xml \
 	    --suppressions-list=tests/cppcheck.txt -Icore -Ibindings core bindings repl
@@ -132,7 +132,7 @@ lint: $(LACUNA)
 
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 asan:
-	@sh tools/packages.sh install build test
+	@sh .ci/packages.sh install build test
 	ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	    $(MAKE) --no-print-directory test-here BUILD=build-asan CFLAGS="-O1 -g" EXTRA="$(SANITIZE)"
 
@@ -146,7 +146,7 @@ $(BUILD)/fuzz_%: tests/fuzz/fuzz_%.c $(LIBRARY)
 fuzzers: $(FUZZERS)
 
 fuzz:
-	@sh tools/packages.sh install build fuzz
+	@sh .ci/packages.sh install build fuzz
 	@$(MAKE) --no-print-directory fuzzers BUILD=build-fuzz CC=clang CFLAGS="-O1 -g" \
 	    EXTRA="-fsanitize=fuzzer-no-link,address,undefined"
 	@for name in $(FUZZ_SOURCES:tests/fuzz/fuzz_%.c=%); do \
@@ -166,7 +166,7 @@ peers bench-peers: build/peer/ready
 endif
 
 build/peer/ready:
-	@sh tools/packages.sh install peers
+	@sh .ci/packages.sh install peers
 	python3 -m venv build/peer
 	build/peer/bin/pip install --quiet --index-url https://download.pytorch.org/whl/cpu torch \
 	    || build/peer/bin/pip install --quiet torch
@@ -197,9 +197,9 @@ $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o $(LIBRARY)
 # -- the newcomer's way in -----------------------------------------------------------------------------------------------
 
 quickstart:
-	@sh tools/packages.sh install build quickstart
+	@sh .ci/packages.sh install build quickstart
 	@$(MAKE) --no-print-directory build
-	@sh tools/bible_text.sh data/bible.txt
+	@sh recipes/bible_text.sh data/bible.txt
 	$(LACUNA) recipes/quickstart.lua $(if $(TEXT),--text $(TEXT))
 
 install: $(LACUNA)

@@ -6,7 +6,7 @@ local lc = require "lacuna"
 
 local p = lc.params {
   text = "data/bible.txt", vocabulary = 2048, length = 128, hidden_size = 256, layers = 4, heads = 4, heldout = 48,
-  steps = 560, batch = 4, lr = 2e-3, tune = 60, tune_lr = 5e-4, sparsities = { 0.3, 0.5, 0.7 }, prompt = "And the king said",
+  steps = 560, batch = 4, lr = 2e-3, tune = 60, tune_lr = 5e-4, sparsities = { 0.5, 0.75, 0.9 }, prompt = "And the king said",
   help = {
     text = "plain text to learn from; `make quickstart` extracts the King James Bible",
     vocabulary = "tokens of the BPE vocabulary that is trained on the text", length = "tokens in a window",
@@ -33,8 +33,9 @@ local function sample()
   return p.prompt .. model:generate(p.prompt, { tokens = p.length // 2, temperature = 0.7, top_k = 40, seed = 1 })
 end
 
-local function tune(which)
-  lc.train(which, train, { steps = p.tune, batch = p.batch, lr = p.tune_lr, warmup = p.tune // 10, run = run })
+-- Both models see the same text in the same order, other text in each round.
+local function tune(which, round)
+  lc.train(which, train, { steps = p.tune, batch = p.batch, lr = p.tune_lr, lr_schedule = "cosine", seed = round, run = run })
   return (which:perplexity(test))
 end
 
@@ -49,11 +50,12 @@ local dense_sample = run:stage("train", { model = model }, function()
 end)
 
 local twin = model:clone()
-for _, sparsity in ipairs(p.sparsities) do
+for round, sparsity in ipairs(p.sparsities) do
   run:stage(("prune to %g"):format(sparsity), { model = model, twin = twin }, function()
     lc.prune.magnitude(model:linears(), { sparsity = sparsity })
     local pruned = model:perplexity(test)
-    run:log { sparsity = model:sparsity(model:linears()), pruned = pruned, tuned = tune(model), dense = tune(twin) }
+    run:log { sparsity = model:sparsity(model:linears()), pruned = pruned, tuned = tune(model, round),
+      dense = tune(twin, round) }
     run:save(model, ("sparsity-%g"):format(sparsity))
   end)
 end

@@ -23,7 +23,7 @@ static const luaL_Reg c_modules[] = {
     {NULL, NULL},
 };
 
-/* Written by tools/embed.sh. */
+/* Written by repl/embed.sh. */
 typedef struct embedded_file {
     const char *name; /* of the module; NULL ends the table */
     const char *begin, *end;

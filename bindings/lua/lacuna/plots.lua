@@ -61,19 +61,35 @@ end
 
 local function quoted(text) return "'" .. text:gsub("_", " "):gsub("'", "''") .. "'" end
 
---- 1, 2 and 5 times the powers of ten around the numbers: where a logarithmic axis has its marks.
-local function log_tics(list, coordinate)
-  local low, high, marks = math.huge, -math.huge, {}
+--- The smallest and the largest positive number of a coordinate.
+local function range(list, coordinate)
+  local low, high = math.huge, -math.huge
   for _, curve in ipairs(list) do
     for _, point in ipairs(curve) do
       if point[coordinate] > 0 then low, high = math.min(low, point[coordinate]), math.max(high, point[coordinate]) end
     end
   end
+  return low, high
+end
+
+--- Where a logarithmic axis has its marks: at 1, 2 and 5 times the powers of ten, or, where fewer than three of those lie
+-- between the numbers, at equal steps.
+local function log_tics(list, coordinate)
+  local low, high = range(list, coordinate)
   local first, last = math.floor(math.log(low, 10)), math.ceil(math.log(high, 10))
+  local marks, inside = {}, 0
   for exponent = first, last do
     for _, digit in ipairs(last - first > 5 and { 1 } or { 1, 2, 5 }) do
-      marks[#marks + 1] = ("%.10g"):format(digit * 10.0 ^ exponent)
+      local mark = digit * 10.0 ^ exponent
+      marks[#marks + 1] = ("%.10g"):format(mark)
+      if mark >= low and mark <= high then inside = inside + 1 end
     end
+  end
+  if inside < 3 and high > low then
+    local step = 10.0 ^ math.floor(math.log(high - low, 10))
+    if (high - low) / step < 3 then step = step / 2 end
+    marks = {}
+    for i = math.floor(low / step), math.ceil(high / step) do marks[#marks + 1] = ("%.10g"):format(i * step) end
   end
   return "(" .. table.concat(marks, ", ") .. ")"
 end
