@@ -54,12 +54,58 @@ static int no_grad(lua_State *L) {
     return ok ? lua_gettop(L) : lua_error(L);
 }
 
+/* Registry key of the tables whose tensors every scope spares (weak keys). */
+static char exempt_tables;
+
+static void push_exempt(lua_State *L) {
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &exempt_tables) == LUA_TTABLE) return;
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "k");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &exempt_tables);
+}
+
+static int exempt(lua_State *L) {
+    if (!lua_istable(L, 1)) lcl_expected(L, 1, "a table");
+    push_exempt(L);
+    lua_pushvalue(L, 1);
+    lua_pushboolean(L, true);
+    lua_rawset(L, -3);
+    lua_settop(L, 1);
+    return 1;
+}
+
+static int keep_exempt(lua_State *L) {
+    push_exempt(L);
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) lcl_keep(L, -2);
+    lua_pop(L, 1);
+    return 0;
+}
+
+/* Calls the function at 1 and takes its results out of the scope. */
+static int run_in_scope(lua_State *L) {
+    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    int results = lua_gettop(L);
+    luaL_checkstack(L, 16, NULL);
+    for (int i = 1; i <= results; i++) lcl_keep_result(L, i);
+    return results;
+}
+
+/* Everything that can raise runs protected, because `inside` must not stay open when this frame is gone. */
 static int scope(lua_State *L) {
     check_function(L);
+    luaL_checkstack(L, 4, NULL);
+    lua_pushcfunction(L, run_in_scope);
+    lua_insert(L, 1);
     lcl_scope inside;
     lcl_scope_enter(&inside);
     bool ok = call_rest(L);
-    for (int i = 1; ok && i <= lua_gettop(L); i++) lcl_keep_result(L, i);
+    lua_pushcfunction(L, keep_exempt);
+    if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
     lcl_scope_leave(&inside);
     return ok ? lua_gettop(L) : lua_error(L);
 }
@@ -128,6 +174,8 @@ static const lcl_function functions[] = {
     {"no_grad", no_grad, "lc.no_grad(fn, ...) -> fn's results", "Runs fn without recording for gradients."},
     {"scope", scope, "lc.scope(fn, ...) -> fn's results",
      "Runs fn, then frees the tensors that it made, except its results and parameters."},
+    {"exempt", exempt, "lacuna.core.grad.exempt(table) -> table",
+     "lc.scope spares the tensors in this table, to any depth, as long as the table lives."},
     {"param", param, "lc.param(tensor [, name]) -> leaf",
      "A leaf on the same storage, which wants a gradient: something to train."},
     {"gradcheck", gradcheck, "lc.gradcheck(fn, {x, ...}, {step}) -> worst error",

@@ -94,6 +94,16 @@ describe("lc.scope", function()
     assert.equal(25, w.grad:item())
   end)
 
+  it("spares what lies in an exempt table, as run.state is", function()
+    local state = require("lacuna.core.grad").exempt {}
+    lc.scope(function()
+      lc.scope(function() state.deep = { lc.ones(2) } end)
+      state.sum = state.deep[1] + 1
+    end)
+    assert.same({ 2, 2 }, state.sum:totable())
+    assert.same({ 1, 1 }, state.deep[1]:totable())
+  end)
+
   it("frees on an error too, which passes as it was", function()
     local leaked
     local kept = { "kept" }

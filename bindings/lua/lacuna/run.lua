@@ -10,6 +10,7 @@
 
 local errors = require "lacuna.errors"
 local files = require "lacuna.core.files"
+local grad = require "lacuna.core.grad"
 local json = require "lacuna.json"
 local manifest = require "lacuna.manifest"
 local options = require "lacuna.options"
@@ -99,7 +100,7 @@ end
 local function open(opts)
   check_options(opts)
   local dir, resumed = choose((opts.out or options.value.out or "runs") .. "/" .. slug(opts.name), options.value.resume)
-  local run = setmetatable({ name = opts.name, dir = dir, resumed = resumed, state = {}, cursor = 0, stage_number = 0,
+  local run = setmetatable({ name = opts.name, dir = dir, resumed = resumed, state = grad.exempt {}, cursor = 0, stage_number = 0,
     loop_number = 0, models = {} }, run_meta)
   files.make_dirs(dir .. "/checkpoints")
   run.index = load_index(run)
