@@ -76,7 +76,7 @@ static int ctx_saved(lua_State *L) {
                       "ctx:saved: tensor %d was changed in place after ctx:save; save x:clone(), or write into a copy",
                       i + 1);
         if (t)
-            lcl_push_tensor(L, lc_tensor_retain(t));
+            lcl_push_tensor(L, t);
         else
             lua_pushnil(L);
     }
@@ -122,68 +122,97 @@ static void push_ctx_metatable(lua_State *L) {
     lua_setfield(L, -2, "__index");
 }
 
-/* -- what core calls -- */
+/* -- what core calls: each pushes a C function, which cannot fail, and does all that may raise inside it -- */
 
 /* Pushes the function `name` of the call's definition, and ctx. */
-static void push_function(lua_State *L, func_call *call, const char *name) {
+static void push_function(lua_State *L, const func_call *call, const char *name) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, call->anchor);
     lua_getiuservalue(L, -1, VALUE_DEFINITION);
     lua_getfield(L, -1, name);
     lua_getiuservalue(L, -3, VALUE_CTX);
-    lua_replace(L, -4);
-    lua_replace(L, -2);
-    lua_insert(L, -2);
 }
 
-/* Runs in the frame of `call_func`, whose arguments are at 1.. of the stack. */
+typedef struct forward_job {
+    func_call *call;
+    lc_tensor **out;
+    int *n_out;
+} forward_job;
+
+/* Argument 1 is the job, the others are those of the call. */
+static int forward_protected(lua_State *L) {
+    forward_job *job = lua_touserdata(L, 1);
+    int arguments = lua_gettop(L) - 1;
+    luaL_checkstack(L, arguments + 8, NULL);
+    push_function(L, job->call, "forward");
+    for (int i = 1; i <= arguments; i++) lua_pushvalue(L, i + 1);
+    int base = lua_gettop(L) - arguments - 2;
+    lua_call(L, arguments + 1, LUA_MULTRET);
+    int results = lua_gettop(L) - base;
+    if (results < 1 || results > LC_MAX_OUT)
+        lcl_error(L, "lc.func: forward must return 1 to %d tensors, got %d values", LC_MAX_OUT, results);
+    for (int i = 1; i <= results; i++)
+        if (!lcl_test(L, base + i, &LCL_TENSOR))
+            lcl_error(L, "lc.func: forward must return tensors, got %s", lcl_describe(L, base + i));
+    for (int i = 0; i < results; i++) job->out[i] = lc_tensor_retain(lcl_peek(L, base + 1 + i));
+    *job->n_out = results;
+    return 0;
+}
+
+/* Runs in the frame of call_func, whose arguments are at 1.. of the stack. */
 static lc_status run_forward(void *context, lc_tensor *const *in, int n_in, lc_tensor **out, int *n_out) {
     (void)in, (void)n_in;
-    func_call *call = context;
     lua_State *L = lcl_running();
-    int top = lua_gettop(L);
-    if (!lua_checkstack(L, call->arguments + 8)) return lc_fail(LC_ENOMEM, "lc.func: too many arguments");
-    push_function(L, call, "forward");
-    for (int i = 1; i <= call->arguments; i++) lua_pushvalue(L, i);
-    LC_TRY(lcl_call(L, call->arguments + 1, LUA_MULTRET));
-    int results = lua_gettop(L) - top;
-    if (results < 1 || results > LC_MAX_OUT)
-        return lc_fail(LC_EINVAL, "lc.func: forward must return 1 to %d tensors, got %d values", LC_MAX_OUT, results);
-    for (int i = 0; i < results; i++)
-        if (!lcl_peek(L, top + 1 + i))
-            return lc_fail(LC_EINVAL, "lc.func: forward must return tensors, got %s", lcl_describe(L, top + 1 + i));
-    for (int i = 0; i < results; i++) out[i] = lc_tensor_retain(lcl_peek(L, top + 1 + i));
-    *n_out = results;
-    lua_settop(L, top);
-    return LC_OK;
+    forward_job job = {context, out, n_out};
+    int arguments = job.call->arguments;
+    if (!lua_checkstack(L, arguments + 2)) return lc_fail(LC_ENOMEM, "lc.func: too many arguments");
+    lua_pushcfunction(L, forward_protected);
+    lua_pushlightuserdata(L, &job);
+    for (int i = 1; i <= arguments; i++) lua_pushvalue(L, i);
+    return lcl_call(L, arguments + 1, 0);
+}
+
+typedef struct backward_job {
+    func_call *call;
+    lc_tensor *const *dy;
+    int n_out;
+    const bool *wanted;
+    lc_tensor **dx;
+    int n_in;
+} backward_job;
+
+static int backward_protected(lua_State *L) {
+    backward_job *job = lua_touserdata(L, 1);
+    luaL_checkstack(L, job->n_out + 8, NULL);
+    push_function(L, job->call, "backward");
+    int base = lua_gettop(L) - 2;
+    for (int i = 0; i < job->n_out; i++) {
+        if (job->dy[i])
+            lcl_push_tensor(L, job->dy[i]);
+        else
+            lua_pushnil(L);
+    }
+    lua_call(L, job->n_out + 1, LUA_MULTRET);
+    for (int k = 0; k < job->n_in; k++) {
+        int argument = job->call->position[k];
+        if (!lua_isnoneornil(L, base + argument) && !lcl_test(L, base + argument, &LCL_TENSOR))
+            lcl_error(L, "lc.func: backward must return a tensor or nil for argument %d, got %s", argument,
+                      lcl_describe(L, base + argument));
+    }
+    for (int k = 0; k < job->n_in; k++) {
+        lc_tensor *gradient = lcl_peek(L, base + job->call->position[k]);
+        job->dx[k] = job->wanted[k] && gradient ? lc_tensor_retain(gradient) : NULL;
+    }
+    return 0;
 }
 
 static lc_status run_backward(void *context, lc_tensor *const *dy, int n_out, const bool *wanted, lc_tensor **dx,
                               int n_in) {
-    func_call *call = context;
     lua_State *L = lcl_running();
-    if (!L) return lc_fail(LC_ESTATE, "lc.func: backward was reached from outside Lua");
-    int top = lua_gettop(L);
-    if (!lua_checkstack(L, n_out + 8)) return lc_fail(LC_ENOMEM, "lc.func: the Lua stack is full");
-    push_function(L, call, "backward");
-    for (int i = 0; i < n_out; i++) {
-        if (dy[i])
-            lcl_push_tensor(L, lc_tensor_retain(dy[i]));
-        else
-            lua_pushnil(L);
-    }
-    LC_TRY(lcl_call(L, n_out + 1, LUA_MULTRET));
-    for (int k = 0; k < n_in; k++) {
-        int result = top + call->position[k];
-        if (!lua_isnoneornil(L, result) && !lcl_peek(L, result))
-            return lc_fail(LC_EINVAL, "lc.func: backward must return a tensor or nil for argument %d, got %s",
-                           call->position[k], lcl_describe(L, result));
-    }
-    for (int k = 0; k < n_in; k++) {
-        lc_tensor *gradient = lcl_peek(L, top + call->position[k]);
-        dx[k] = wanted[k] && gradient ? lc_tensor_retain(gradient) : NULL;
-    }
-    lua_settop(L, top);
-    return LC_OK;
+    if (!L || !lua_checkstack(L, 4)) return lc_fail(LC_ESTATE, "lc.func: backward was reached from outside Lua");
+    backward_job job = {context, dy, n_out, wanted, dx, n_in};
+    lua_pushcfunction(L, backward_protected);
+    lua_pushlightuserdata(L, &job);
+    return lcl_call(L, 1, 0);
 }
 
 static void release_call(void *context) {
@@ -216,7 +245,7 @@ static func_call *push_call(lua_State *L) {
 /* The function that lc.func returns; upvalue 1 is its definition. */
 static int call_func(lua_State *L) {
     int arguments = lua_gettop(L), n_in = 0, n_out = 0;
-    lc_tensor *in[LC_MAX_IN], *out[LC_MAX_OUT];
+    lc_tensor *in[LC_MAX_IN], *out[LC_MAX_OUT], **slots[LC_MAX_OUT];
     luaL_checkstack(L, 16, NULL);
     func_call *call = push_call(L);
     int call_index = lua_gettop(L);
@@ -230,16 +259,18 @@ static int call_func(lua_State *L) {
     }
     lc_external external = {call, run_forward, NULL, release_call, "lc.func"};
     if (lua_getfield(L, lua_upvalueindex(1), "backward") == LUA_TFUNCTION) external.backward = run_backward;
+    lua_pop(L, 1);
+    for (int i = 0; i < LC_MAX_OUT; i++) slots[i] = lcl_push(L, &LCL_TENSOR);
     lua_pushvalue(L, call_index);
     call->anchor = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_State *outer = lcl_enter(L);
     lc_status status = lc_apply_external(&external, in, n_in, out, &n_out);
     lcl_leave(outer);
     if (status) lcl_raise(L, status);
-    for (int i = 0; i < n_out; i++) lcl_push_tensor(L, out[i]);
+    for (int i = 0; i < n_out; i++) *slots[i] = out[i];
     lua_getiuservalue(L, call_index, VALUE_CTX);
     lcl_keep(L, -1); /* what the user put into ctx must outlive a scope */
-    lua_pop(L, 1);
+    lua_settop(L, call_index + n_out);
     return n_out;
 }
 

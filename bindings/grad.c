@@ -134,16 +134,32 @@ static const lcl_option gradcheck_rows[] = {
 };
 static const lcl_option_set gradcheck_set = {"gradcheck", gradcheck_rows};
 
-/* Calls the Lua function at index 1 of gradcheck's frame. */
+typedef struct check_job {
+    lc_tensor *const *x;
+    int n;
+    lc_tensor **y;
+} check_job;
+
+/* Arguments: the job, and the user's function. */
+static int check_protected(lua_State *L) {
+    check_job *job = lua_touserdata(L, 1);
+    luaL_checkstack(L, job->n + 4, NULL);
+    for (int i = 0; i < job->n; i++) lcl_push_tensor(L, job->x[i]);
+    lua_call(L, job->n, 1);
+    lc_tensor *result = lcl_test(L, -1, &LCL_TENSOR);
+    if (!result) lcl_error(L, "gradcheck: the function must return a tensor, got %s", lcl_describe(L, -1));
+    *job->y = lc_tensor_retain(result);
+    return 0;
+}
+
+/* Runs in the frame of gradcheck, whose argument 1 is the user's function. */
 static lc_status call_checked(void *context, lc_tensor *const *x, int n, lc_tensor **y) {
     lua_State *L = context;
+    check_job job = {x, n, y};
+    lua_pushcfunction(L, check_protected);
+    lua_pushlightuserdata(L, &job);
     lua_pushvalue(L, 1);
-    for (int i = 0; i < n; i++) lcl_push_tensor(L, lc_tensor_retain(x[i]));
-    LC_TRY(lcl_call(L, n, 1));
-    lc_tensor *result = lcl_peek(L, -1);
-    if (result) *y = lc_tensor_retain(result);
-    lua_pop(L, 1);
-    return result ? LC_OK : lc_fail(LC_EINVAL, "gradcheck: the function must return a tensor");
+    return lcl_call(L, 2, 0);
 }
 
 static int gradcheck(lua_State *L) {
@@ -161,7 +177,7 @@ static int gradcheck(lua_State *L) {
         lua_pop(L, 1);
         lcl_done(L, lc_require_grad(x[i], true), 0);
     }
-    luaL_checkstack(L, LC_MAX_IN + 4, NULL);
+    luaL_checkstack(L, 8, NULL);
     double worst = 0;
     lua_State *outer = lcl_enter(L);
     lc_status status = lc_gradient_check(call_checked, L, x, (int)n, o.step, &worst);

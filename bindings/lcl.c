@@ -38,7 +38,12 @@ static int handle_gc(lua_State *L) {
     return 0;
 }
 
+/* Registry key of the Lua error behind LC_EEXTERNAL. */
+static char kept_error;
+
 void lcl_register(lua_State *L, const lcl_type *type) {
+    lua_pushboolean(L, false);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &kept_error);
     if (luaL_newmetatable(L, type->name)) {
         lua_createtable(L, 0, 16);
         if (type->methods) luaL_setfuncs(L, type->methods, 0);
@@ -279,12 +284,9 @@ void lcl_expected(lua_State *L, int arg, const char *expected) {
     lcl_error(L, "%s: argument %d: expected %s, got %s", function, arg, expected, got);
 }
 
-/* Registry key of the Lua error behind LC_EEXTERNAL. */
-static char kept_error;
-
 void lcl_raise(lua_State *L, lc_status status) {
     if (status == LC_EEXTERNAL && lua_rawgetp(L, LUA_REGISTRYINDEX, &kept_error) != LUA_TNIL) {
-        lua_pushnil(L);
+        lua_pushboolean(L, false); /* not nil: the key keeps its place, so that lcl_call need not allocate one */
         lua_rawsetp(L, LUA_REGISTRYINDEX, &kept_error);
         lua_error(L);
     }

@@ -102,8 +102,9 @@ lua_State *lcl_enter(lua_State *L);
 void lcl_leave(lua_State *outer);
 /* For core's callbacks: the state to call Lua in; NULL outside lcl_enter. */
 lua_State *lcl_running(void);
-/* Calls, protected, the function below `arguments` values. LC_OK: `results` values are on the stack. LC_EEXTERNAL: the
- * Lua error is kept for lcl_raise. A yield inside is an error. */
+/* For core's callbacks: calls, protected, the function below `arguments` values. LC_OK: `results` values are on the
+ * stack. LC_EEXTERNAL: the Lua error is kept for lcl_raise. A yield inside is an error. Nothing may raise through core, so
+ * a callback pushes a C function and a light userdata, which cannot fail, and does all else inside it. */
 lc_status lcl_call(lua_State *L, int arguments, int results);
 
 /* -- arguments: strict, no conversion from strings (lcl_args.c) -- */
@@ -125,7 +126,7 @@ int lcl_field(lua_State *L, int arg, const char *name);
 /* -- tensors -- */
 
 lc_tensor *lcl_tensor(lua_State *L, int arg);
-/* Pushes a handle for `t` and takes over one reference. */
+/* Pushes a new handle for `t`, which is retained. */
 void lcl_push_tensor(lua_State *L, lc_tensor *t);
 /* A tensor, or a table of integers (nested to any depth) made into an i64 tensor. Pushes one value, which keeps it. */
 lc_tensor *lcl_ids(lua_State *L, int arg);

@@ -101,7 +101,7 @@ lc_tensor *lcl_tensor(lua_State *L, int arg) {
 
 void lcl_push_tensor(lua_State *L, lc_tensor *t) {
     lc_tensor **slot = lcl_push(L, &LCL_TENSOR);
-    *slot = t;
+    *slot = lc_tensor_retain(t);
 }
 
 lc_tensor *lcl_ids(lua_State *L, int arg) {

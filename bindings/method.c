@@ -34,7 +34,7 @@ static int call_function(lua_State *L) {
     lua_getiuservalue(L, -1, 1);
     for (int i = 0; i < call->n_in; i++) {
         if (call->in[i])
-            lcl_push_tensor(L, lc_tensor_retain(call->in[i]));
+            lcl_push_tensor(L, call->in[i]);
         else
             lua_pushnil(L);
     }
@@ -227,7 +227,7 @@ static bool push_named(lua_State *L, lc_installed *me, const char *name) {
     if (p)
         lcl_push_param(L, p);
     else if (state->tensor)
-        lcl_push_tensor(L, lc_tensor_retain(state->tensor));
+        lcl_push_tensor(L, state->tensor);
     else
         lua_pushnil(L);
     return true;

@@ -74,23 +74,32 @@ static int prune_random(lua_State *L) {
 
 /* -- scores written in Lua ---------------------------------------------------------------------------------------- */
 
+typedef struct score_job {
+    lc_layer *layer;
+    lc_scores *out;
+} score_job;
+
+/* Arguments: the job, and the user's function. */
+static int score_protected(lua_State *L) {
+    score_job *job = lua_touserdata(L, 1);
+    lcl_push_layer(L, job->layer);
+    lua_call(L, 1, 1);
+    lc_tensor *scores = lcl_test(L, -1, &LCL_TENSOR);
+    if (!scores)
+        lcl_error(L, "prune.by: %s: the function must return a tensor of scores %s, got %s", job->layer->name,
+                  LC_SHAPE(job->layer->weight->leaf), lcl_describe(L, -1));
+    job->out->values = lc_tensor_retain(scores);
+    return 0;
+}
+
 /* Calls the function at stack index *context of the running coroutine. */
 static lc_status score_in_lua(void *context, lc_layer *layer, lc_scores *out) {
     lua_State *L = lcl_running();
-    int top = lua_gettop(L);
+    score_job job = {layer, out};
+    lua_pushcfunction(L, score_protected);
+    lua_pushlightuserdata(L, &job);
     lua_pushvalue(L, *(int *)context);
-    lcl_push_layer(L, layer);
-    lc_status status = lcl_call(L, 1, 1);
-    if (!status) {
-        lc_tensor *scores = lcl_test(L, -1, &LCL_TENSOR);
-        if (scores)
-            out->values = lc_tensor_retain(scores);
-        else
-            status = lc_fail(LC_EDTYPE, "prune.by: %s: the function must return a tensor of scores %s, got %s",
-                             layer->name, LC_SHAPE(layer->weight->leaf), lcl_describe(L, -1));
-    }
-    lua_settop(L, top);
-    return status;
+    return lcl_call(L, 2, 0);
 }
 
 static int prune_by(lua_State *L) {

@@ -248,7 +248,7 @@ static int trainer_give(lua_State *L) {
 
 static void set_tensor(lua_State *L, const char *name, lc_tensor *t) {
     if (!t) return;
-    lcl_push_tensor(L, lc_tensor_retain(t));
+    lcl_push_tensor(L, t);
     lua_setfield(L, -2, name);
 }
 
@@ -406,7 +406,7 @@ static int method_leaves(lua_State *L) {
     lc_installed *me = lcl_check(L, 1, &LCL_INSTALLED);
     lua_createtable(L, me->n_params, 0);
     for (int i = 0; i < me->n_params; i++) {
-        lcl_push_tensor(L, lc_tensor_retain(me->params[i]->leaf));
+        lcl_push_tensor(L, me->params[i]->leaf);
         lua_rawseti(L, -2, i + 1);
     }
     return 1;

@@ -159,7 +159,7 @@ describe("lc.gradcheck", function()
     assert.is_false(ok)
     assert.equal(kept, err)
     assert.matches("not an f64 leaf", message(lc.gradcheck, function(a) return a end, { lc.zeros(2) }))
-    assert.equal("gradcheck: the function must return a tensor",
+    assert.equal("gradcheck: the function must return a tensor, got 3",
       message(lc.gradcheck, function() return 3 end, { f64 { 2 } }))
   end)
 end)

@@ -200,4 +200,34 @@ describe("lc.func", function()
     collectgarbage()
     assert.equal(before, (test.live()))
   end)
+
+  it("survives the failure of any allocation", function()
+    local test = require "lacuna.core.test"
+    local w = lc.param(lc.tensor { 1, 2, 3 })
+    local function work()
+      local kept = lc.scope(function() return square(w) * 2 end)
+      square(kept):sum():backward()
+      local result = w.grad:totable()
+      w.grad = nil
+      return result
+    end
+    local wanted = work()
+    collectgarbage()
+    local before, first = test.live(), test.allocations()
+    work()
+    local count = test.allocations() - first
+    assert.is_true(count > 30)
+    for n = 1, count + 5 do
+      test.fail_at(n)
+      local ok, result = pcall(work)
+      test.fail_at(0)
+      if ok then assert.same(wanted, result) else assert.matches("memory", result) end
+      w.grad = nil
+      collectgarbage()
+      collectgarbage()
+      assert.equal(before, (test.live()), n)
+      assert.same(wanted, work()) -- nothing was left switched off
+      collectgarbage()
+    end
+  end)
 end)
