@@ -1,6 +1,7 @@
 /* model.c: the module lacuna.core.model: loading, making and using models. */
 #include "model.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -305,13 +306,63 @@ static const int32_t *push_tokens(lua_State *L, int index, int64_t *n) {
     return tokens;
 }
 
+/* Pushes the number, and the table {protocol, tokens, windows}. */
+static int push_perplexity(lua_State *L, const char *protocol, const lc_perplexity_result *result) {
+    lua_pushnumber(L, result->perplexity);
+    lua_createtable(L, 0, 3);
+    lua_pushstring(L, protocol);
+    lua_setfield(L, -2, "protocol");
+    lua_pushinteger(L, result->tokens);
+    lua_setfield(L, -2, "tokens");
+    lua_pushinteger(L, result->windows);
+    lua_setfield(L, -2, "windows");
+    return 2;
+}
+
+/* Pushes the i-th batch of a list, or the next of a function; false at the end. */
+static bool push_next_batch(lua_State *L, lua_Integer i) {
+    if (lua_istable(L, 2)) return lua_geti(L, 2, i) != LUA_TNIL;
+    lua_pushvalue(L, 2);
+    lua_call(L, 0, 1);
+    return !lua_isnil(L, -1);
+}
+
+/* Over the labels of a list or function of batches. */
+static int perplexity_of_batches(lua_State *L, lc_model *m) {
+    double sum = 0;
+    lc_perplexity_result result = {0};
+    if (lua_istable(L, 3) && (lua_getfield(L, 3, "window") != LUA_TNIL || lua_getfield(L, 3, "stride") != LUA_TNIL))
+        lcl_error(L, "perplexity: batches are scored as they are; window and stride are for a dataset");
+    lua_settop(L, 2);
+    for (lua_Integer i = 1; push_next_batch(L, i); i++) {
+        lc_batch batch;
+        lcl_batch(L, 3, &batch);
+        lua_State *outer = lcl_enter(L);
+        lc_status status = lc_model_score(m, &batch, &sum, &result.tokens);
+        lcl_leave(outer);
+        lcl_done(L, status, 0);
+        result.windows += batch.ids->shape[0];
+        lua_settop(L, 2);
+    }
+    if (!result.tokens) lcl_error(L, "perplexity: there is no labelled token in these batches");
+    result.perplexity = exp(sum / (double)result.tokens);
+    return push_perplexity(L, "batches", &result);
+}
+
+/* Whether the argument is a function, or a list that is not of ids. */
+static bool is_batches(lua_State *L, int index) {
+    if (!lua_istable(L, index)) return lua_isfunction(L, index);
+    int first = lua_geti(L, index, 1);
+    lua_pop(L, 1);
+    return first != LUA_TNUMBER;
+}
+
 static int model_perplexity(lua_State *L) {
     lc_model *m = check(L);
     lc_perplexity_options o = {0};
     lc_perplexity_result result;
-    int protocol = 0;
     lcl_options(L, 3, &perplexity_set, &o);
-    protocol = (int)o.protocol;
+    if (is_batches(L, 2)) return perplexity_of_batches(L, m);
     int64_t n;
     lc_dataset *data = lcl_test(L, 2, &LCL_DATASET);
     const int32_t *tokens = data ? lc_dataset_tokens(data, &n) : push_tokens(L, 2, &n);
@@ -319,15 +370,7 @@ static int model_perplexity(lua_State *L) {
     lc_status status = lc_model_perplexity(m, tokens, n, &o, &result);
     lcl_leave(outer);
     lcl_done(L, status, 0);
-    lua_pushnumber(L, result.perplexity);
-    lua_createtable(L, 0, 3);
-    lua_pushstring(L, protocols[protocol]);
-    lua_setfield(L, -2, "protocol");
-    lua_pushinteger(L, result.tokens);
-    lua_setfield(L, -2, "tokens");
-    lua_pushinteger(L, result.windows);
-    lua_setfield(L, -2, "windows");
-    return 2;
+    return push_perplexity(L, protocols[o.protocol], &result);
 }
 
 /* -- fields ------------------------------------------------------------------------------------- */
@@ -453,7 +496,8 @@ static const lcl_function methods[] = {
      "Writes what transformers loads, and lacuna.safetensors beside it where masks are held."},
     {"perplexity", model_perplexity,
      "model:perplexity(data, {protocol, window, stride}) -> number, {protocol, tokens, windows}",
-     "data is a dataset or one list of ids.", &perplexity_set},
+     "data is a dataset, one list of ids, or a list or function of batches, which are scored as they are.",
+     &perplexity_set},
     {"generate", lcl_model_generate,
      "model:generate(prompt, {tokens, temperature, top_k, top_p, seed, stop}) -> continuation",
      "The prompt is text or ids, or a list of prompts; the continuation comes as the prompt was.", &lcl_generate_set},

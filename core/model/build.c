@@ -127,7 +127,13 @@ lc_status lc_build_norm(lc_model *m, int block, int64_t width, double eps, bool 
     return status;
 }
 
+/* No model comes near: a damaged configuration must not build parts until memory ends. */
+#define MOST_BLOCKS 4096
+
 lc_status lc_build_block(lc_model *m, lc_block **out, const char *name, ...) {
+    if (m->sizes.layers > MOST_BLOCKS)
+        return lc_fail(LC_EFORMAT, "the configuration has %lld layers; at most %d are possible",
+                       (long long)m->sizes.layers, MOST_BLOCKS);
     va_list args;
     va_start(args, name);
     char *text = format_name(name, args);

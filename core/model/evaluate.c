@@ -36,19 +36,29 @@ static void fill_row(evaluation *e, int64_t row, int64_t begin, int64_t targets)
         bool scored = i >= length - targets && i > 0;
         LC_DATA(int64_t, e->ids)[row * length + i] = e->tokens[begin + i];
         LC_DATA(int64_t, e->labels)[row * length + i] = scored ? e->tokens[begin + i] : LC_IGNORE_LABEL;
-        e->scored += scored;
     }
     e->windows++;
 }
 
-static lc_status score_batch(evaluation *e) {
-    lc_tensor *loss = NULL;
-    lc_batch batch = {.ids = e->ids, .labels = e->labels};
-    LC_TRY(lc_poll());
-    LC_TRY(lc_model_loss(e->model, &batch, &(lc_loss_options){.divisor = 1}, &loss));
-    e->sum += lc_get_f64(loss, loss->offset);
+lc_status lc_model_score(lc_model *m, const lc_batch *batch, double *sum, int64_t *count) {
+    lc_tensor *labels = NULL, *loss = NULL;
+    int64_t labelled;
+    LC_TRY(lc_model_labels(m, batch, &labels, &labelled));
+    lc_tensor_release(labels);
+    bool before = lc_set_recording(false);
+    lc_status status = lc_model_loss(m, batch, &(lc_loss_options){.divisor = 1}, &loss);
+    lc_set_recording(before);
+    LC_TRY(status);
+    *sum += lc_get_f64(loss, loss->offset);
+    *count += labelled;
     lc_tensor_release(loss);
     return LC_OK;
+}
+
+static lc_status score_batch(evaluation *e) {
+    lc_batch batch = {.ids = e->ids, .labels = e->labels};
+    LC_TRY(lc_poll());
+    return lc_model_score(e->model, &batch, &e->sum, &e->scored);
 }
 
 /* `count` windows of one length, every `stride` tokens from `begin`, several at a time. */
@@ -98,10 +108,8 @@ lc_status lc_model_perplexity(lc_model *m, const int32_t *tokens, int64_t n, con
     int64_t stride = options->stride ? options->stride : strided ? lc_max(1, window / 2) : window;
     LC_TRY(check_options(m, n, options->protocol, window, stride));
     evaluation e = {.model = m, .tokens = tokens};
-    bool before = lc_set_recording(false);
     lc_status status =
         strided ? score_strided(&e, n, window, stride) : score_windows(&e, 0, n / window, window, window, window);
-    lc_set_recording(before);
     close_batch(&e);
     LC_TRY(status);
     *out = (lc_perplexity_result){exp(e.sum / (double)e.scored), e.scored, e.windows};

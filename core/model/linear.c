@@ -231,6 +231,7 @@ lc_status lc_layer_part(lc_layer *layer, char part, lc_tensor **out) {
 
 lc_status lc_layer_text(lc_layer *layer, char **out) {
     int64_t zeros = 0;
+    LC_TRY(lc_param_enforce(layer->weight));
     LC_TRY(lc_param_zeros(layer->weight, &zeros));
     lc_strbuf b = {0};
     lc_strbuf_printf(&b, "%s (%s) %lld x %lld", layer->name, layer->role, (long long)layer->outputs,

@@ -116,6 +116,10 @@ lc_status lc_model_generate(lc_model *m, lc_tensor *const *prompts, int64_t n, c
                             lc_tensor **continuations);
 
 /* -- evaluation --------------------------------------------------------------------------------- */
+/* Adds the negative log-likelihoods of what is labelled in the batch to *sum, and how many there are to *count. No
+ * graph. */
+lc_status lc_model_score(lc_model *m, const lc_batch *batch, double *sum, int64_t *count);
+
 typedef enum lc_protocol { LC_PERPLEXITY_WINDOWS, LC_PERPLEXITY_STRIDED } lc_protocol;
 typedef struct lc_perplexity_options {
     lc_protocol protocol;

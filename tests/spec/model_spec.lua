@@ -322,6 +322,18 @@ describe("perplexity", function()
     assert.equal(40, how.tokens)
   end)
 
+  it("of batches scores their labels", function()
+    local one, two = { ids = { { 1, 2, 3 } } }, { ids = { { 4, 5 }, { 6, 7 } }, labels = { { 4, 5 }, { 6, -100 } } }
+    local expected = math.exp((2 * model:loss(one):item() + model:loss(two):item()) / 3)
+    local got, how = model:perplexity { one, two }
+    assert.near(expected, got, 1e-4)
+    assert.same({ protocol = "batches", tokens = 3, windows = 3 }, how)
+    local list = { two, one }
+    assert.near(got, (model:perplexity(function() return table.remove(list) end)), 1e-4)
+    assert_error("window and stride are for a dataset", model.perplexity, model, { one }, { window = 3 })
+    assert_error("no labelled token", model.perplexity, model, {})
+  end)
+
   it("says what is wrong with its arguments", function()
     assert_error("the text has 5 tokens, fewer than 16", model.perplexity, model, { 1, 2, 3, 4, 5 })
     assert_error("window is 99; this model takes 2 to 16", model.perplexity, model, text, { window = 99 })
