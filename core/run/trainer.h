@@ -1,10 +1,10 @@
 /* trainer.h: training, one optimizer step at a time.
  *
- * A step goes through four moments, in this order:
+ * A step goes through four moments, in this order; each does what is left of those before it:
  *   begin     the clock is set, gradients are cleared
- *   forward   each micro-batch's loss; all but the last go through their backward pass at once, so that one graph
- * exists at a time backward  the last micro-batch's backward pass; the gradient is that of the mean over all labelled
- * tokens of the step update    norm, clipping, the optimizer's pass Each does what is left of those before it.
+ *   forward   each micro-batch's loss; all but the last go through their backward pass at once, so that one graph exists at a time
+ *   backward  the last micro-batch's backward pass; the gradient is that of the mean over all labelled tokens of the step
+ *   update    norm, clipping, the optimizer's pass
  * lc_trainer_drop forgets a step that has not reached update: weights, moments, dropout's streams and data are then as
  * they were at begin. */
 #ifndef LC_TRAINER_H
