@@ -1,5 +1,8 @@
 /* test.c: the module lacuna.core.test: what tests ask of the engine and recipes do not: live bytes, failing allocations
  * and writes, and the reference backend. */
+#include <signal.h>
+#include <time.h>
+
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/pool.h"
@@ -70,6 +73,20 @@ static int cancel(lua_State *L) {
     return 0;
 }
 
+/* interrupt_after(seconds): SIGINT then, as Ctrl-C; 0 = not any more */
+static int interrupt_after(lua_State *L) {
+    static timer_t timer;
+    static bool made;
+    double seconds = lcl_number(L, 1);
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGINT};
+    if (!made && timer_create(CLOCK_MONOTONIC, &event, &timer)) lcl_error(L, "interrupt_after: no timer");
+    made = true;
+    struct itimerspec when = {.it_value.tv_sec = (time_t)seconds};
+    when.it_value.tv_nsec = (long)((seconds - (double)when.it_value.tv_sec) * 1e9);
+    timer_settime(timer, 0, &when, NULL);
+    return 0;
+}
+
 /* macs() -> multiply-adds done so far */
 static int macs(lua_State *L) {
     lua_pushinteger(L, (lua_Integer)lc_macs());
@@ -78,11 +95,17 @@ static int macs(lua_State *L) {
 
 int luaopen_lacuna_test(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"live", live},           {"allocations", allocations},
-        {"fail_at", fail_at},     {"fail_write_at", fail_write_at},
-        {"force_ref", force_ref}, {"ops", ops},
-        {"threads", threads},     {"cancel", cancel},
-        {"macs", macs},           {NULL, NULL},
+        {"live", live},
+        {"allocations", allocations},
+        {"fail_at", fail_at},
+        {"fail_write_at", fail_write_at},
+        {"force_ref", force_ref},
+        {"ops", ops},
+        {"threads", threads},
+        {"cancel", cancel},
+        {"macs", macs},
+        {"interrupt_after", interrupt_after},
+        {NULL, NULL},
     };
     luaL_newlib(L, functions);
     return 1;

@@ -53,6 +53,7 @@ local function run(file)
   return passed or 0, (failed or 0) + (ended_badly and 1 or 0)
 end
 
+io.stdout:setvbuf "line"
 local files, only = {}, ""
 for _, word in ipairs(arg) do
   local value = word:match "^%-%-only=(.*)$"

@@ -301,13 +301,14 @@ static void check_chunks(void) {
     int64_t N = 90, V = 400000, C = 4;
     lc_tensor *x = RANDOM(LC_F32, 1, "x", N, C), *w = RANDOM(LC_F32, 1, "w", V, C),
               *labels = random_labels(N, V, false);
-    lc_tensor *logits = NULL, *out[3] = {NULL}, *loss[2] = {NULL}, *one = NULL, *dlogits = NULL, *dx = NULL, *dw = NULL;
+    lc_tensor *logits[2] = {NULL}, *out[3] = {NULL}, *loss[2] = {NULL}, *one = NULL, *dlogits = NULL, *dx = NULL,
+              *dw = NULL;
     lc_attr train = {.train = true};
     CHECK_OK(lc_run(LC_OP_LINEAR_CROSS_ENTROPY, &train, (lc_tensor *[]){x, w, labels}, 3, out));
-    CHECK_OK(lc_run(LC_OP_LINEAR, NULL, (lc_tensor *[]){x, w, NULL}, 3, &logits));
-    CHECK_OK(lc_run(LC_OP_CROSS_ENTROPY, NULL, (lc_tensor *[]){logits, labels}, 2, loss));
+    CHECK_OK(lc_run(LC_OP_LINEAR, NULL, (lc_tensor *[]){x, w, NULL}, 3, logits));
+    CHECK_OK(lc_run(LC_OP_CROSS_ENTROPY, NULL, (lc_tensor *[]){logits[0], labels}, 2, loss));
     CHECK_OK(lc_tensor_scalar(LC_F32, 1, &one));
-    CHECK_OK(lc_run(LC_OP_CROSS_ENTROPY_BACKWARD, NULL, (lc_tensor *[]){logits, labels, loss[1], one}, 4, &dlogits));
+    CHECK_OK(lc_run(LC_OP_CROSS_ENTROPY_BACKWARD, NULL, (lc_tensor *[]){logits[0], labels, loss[1], one}, 4, &dlogits));
     CHECK_OK(lc_run(LC_OP_MATMUL, NULL, (lc_tensor *[]){dlogits, w}, 2, &dx));
     lc_tensor *turned = transposed(dlogits);
     CHECK_OK(lc_run(LC_OP_MATMUL, NULL, (lc_tensor *[]){turned, x}, 2, &dw));
@@ -319,9 +320,9 @@ static void check_chunks(void) {
                          (lc_tensor *[]){NULL, NULL, dw}));
     CHECK_OK(lc_run_into(LC_OP_ADD, NULL, (lc_tensor *[]){out[2], out[2]}, 2, &out[2]));
     CHECK_NEAR(difference(out[2], dw), 0, 2e-7);
-    release_all(
-        (lc_tensor *[]){x, w, labels, logits, out[0], out[1], out[2], loss[0], loss[1], one, dlogits, dx, dw, turned},
-        14);
+    release_all((lc_tensor *[]){x, w, labels, logits[0], logits[1], out[0], out[1], out[2], loss[0], loss[1], one,
+                                dlogits, dx, dw, turned},
+                15);
 }
 
 static void check_updates(lc_dtype dtype) {
