@@ -52,7 +52,7 @@ lc_status lc_bpe_add_merge(lc_tokenizer *t, int32_t left, int32_t right) {
         lc_strbuf_free(&b);
         return LC_ENOMEM;
     }
-    int64_t result = lc_vocabulary_find(v, b.data, b.length);
+    int64_t result = lc_vocabulary_find(v, b.data, b.length, true);
     lc_status status = LC_OK;
     if (result < 0) status = lc_fail(LC_EFORMAT, "the result of a merge, \"%s\", is not in the vocabulary", b.data);
     lc_strbuf_free(&b);

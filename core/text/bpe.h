@@ -27,6 +27,12 @@ typedef struct lc_cached {
     int32_t ids[LC_CACHE_IDS];
 } lc_cached;
 
+/* A token that is matched in the text before anything else. */
+typedef struct lc_added {
+    int32_t id;
+    uint32_t length;
+} lc_added;
+
 struct lc_tokenizer {
     int64_t refs;
     lc_vocabulary vocabulary;
@@ -36,7 +42,7 @@ struct lc_tokenizer {
     lc_pair_slot *pairs;
     int64_t pair_slots; /* a power of two */
     lc_cached *cache;   /* NULL before the first piece */
-    int32_t *added;     /* ids of added tokens, longest text first */
+    lc_added *added;    /* longest text first */
     int64_t added_count;
     bool added_first[256]; /* bytes that begin one */
     int64_t bos, eos;      /* -1 = none */

@@ -101,6 +101,7 @@ static lc_status count_word(trainer *t, size_t offset, size_t bytes) {
 static lc_status count_words(trainer *t, size_t length) {
     const uint8_t *end = t->text + length;
     for (const uint8_t *p = t->text; p < end;) {
+        LC_TRY(lc_poll());
         size_t n = lc_piece_gpt2(p, end);
         LC_TRY(count_word(t, (size_t)(p - t->text), n));
         p += n;
@@ -116,7 +117,7 @@ static lc_status count_words(trainer *t, size_t length) {
         w->length = (int32_t)w->bytes;
         for (uint32_t k = 0; k < w->bytes; k++)
             t->symbols[at++] =
-                (int32_t)lc_vocabulary_find(&t->tokenizer->vocabulary, (const char *)t->text + w->offset + k, 1);
+                (int32_t)lc_vocabulary_find(&t->tokenizer->vocabulary, (const char *)t->text + w->offset + k, 1, true);
     }
     return LC_OK;
 }
@@ -253,7 +254,7 @@ static lc_status merged_token(lc_tokenizer *t, int32_t left, int32_t right, int3
     lc_strbuf_add(&b, lc_vocabulary_text(v, left), v->tokens[left].length);
     lc_strbuf_add(&b, lc_vocabulary_text(v, right), v->tokens[right].length);
     lc_status status = b.failed ? LC_ENOMEM : LC_OK;
-    int64_t id = status ? -1 : lc_vocabulary_find(v, b.data, b.length);
+    int64_t id = status ? -1 : lc_vocabulary_find(v, b.data, b.length, true);
     if (!status && id < 0) {
         id = v->size;
         status = lc_vocabulary_add(v, id, b.data, b.length, true);

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/pool.h"
 #include "base/strbuf.h"
 #include "io/json.h"
 
@@ -111,6 +112,7 @@ static void add_rows(builder *b, const char *p, const char *end) {
 
 static lc_status add_lines(builder *b, const char *p, const char *end) {
     while (p < end) {
+        LC_TRY(lc_poll());
         const char *next, *stop = line_end(p, end, &next);
         if (stop > p && stop[-1] == '\r') stop--;
         if (!is_blank(p, stop)) {
@@ -163,6 +165,7 @@ static lc_status from_records(const char *text, size_t length, const char *path,
     for (int64_t number = 1; p < end && !status; number++) {
         const char *next, *stop = line_end(p, end, &next);
         char name[512];
+        LC_GOTO(done, lc_poll());
         snprintf(name, sizeof name, "%.480s: line %lld", path, (long long)number);
         if (!is_blank(p, stop)) {
             if (rows && !first) lc_strbuf_puts(&b.text, "\n\n");
@@ -171,6 +174,7 @@ static lc_status from_records(const char *text, size_t length, const char *path,
         }
         p = next;
     }
+done:
     return finish(&b, path, status, out);
 }
 
@@ -193,7 +197,8 @@ static lc_status inflate_member(const char *data, size_t length, const char *pat
     char buffer[1 << 15];
     size_t fed = 0;
     int code = Z_OK;
-    while (code == Z_OK) {
+    lc_status cancelled = LC_OK;
+    while (code == Z_OK && !(cancelled = lc_poll())) {
         if (z.avail_in == 0) {
             z.next_in = (Bytef *)(uintptr_t)(data + fed);
             z.avail_in = (uInt)lc_min((int64_t)(length - fed), 1 << 30);
@@ -207,6 +212,7 @@ static lc_status inflate_member(const char *data, size_t length, const char *pat
     }
     *used = fed - z.avail_in;
     inflateEnd(&z);
+    LC_TRY(cancelled);
     if (code == Z_STREAM_END) return LC_OK;
     if (code == Z_MEM_ERROR) return lc_fail(LC_ENOMEM, "%s: out of memory while unpacking", path);
     return lc_fail(LC_EFORMAT, "%s: %s; fetch it again", path,

@@ -85,17 +85,23 @@ lc_status lc_tokenizer_add_special(lc_tokenizer *t, const char *text, size_t len
 }
 
 /* Longest text first, so that of two added tokens at one place the longer is taken; then by id. */
+static int by_length_then_id(const void *a, const void *b) {
+    const lc_added *x = a, *y = b;
+    if (x->length != y->length) return x->length > y->length ? -1 : 1;
+    return x->id < y->id ? -1 : 1;
+}
+
 static lc_status list_added(lc_tokenizer *t) {
-    const lc_token *tokens = t->vocabulary.tokens;
-    t->added = lc_alloc(sizeof *t->added * (size_t)(t->vocabulary.size + 1));
+    const lc_vocabulary *v = &t->vocabulary;
+    t->added = lc_alloc(sizeof *t->added * (size_t)(v->size + 1));
     if (!t->added) return LC_ENOMEM;
-    for (int64_t id = 0; id < t->vocabulary.size; id++) {
-        if (!tokens[id].added || tokens[id].length == 0) continue;
-        int64_t at = t->added_count++;
-        for (; at > 0 && tokens[t->added[at - 1]].length < tokens[id].length; at--) t->added[at] = t->added[at - 1];
-        t->added[at] = (int32_t)id;
-        t->added_first[(uint8_t)lc_vocabulary_text(&t->vocabulary, id)[0]] = true;
+    for (int64_t id = 0; id < v->size; id++) {
+        const lc_token *k = &v->tokens[id];
+        if (!k->added || k->length == 0) continue;
+        t->added[t->added_count++] = (lc_added){(int32_t)id, k->length};
+        t->added_first[(uint8_t)lc_vocabulary_text(v, id)[0]] = true;
     }
+    qsort(t->added, (size_t)t->added_count, sizeof *t->added, by_length_then_id);
     return LC_OK;
 }
 
@@ -105,7 +111,9 @@ static lc_status take_hash(lc_tokenizer *t) {
     lc_strbuf_printf(&b, "tokenizer 1 %lld %d %d\n", (long long)t->bos, t->add_prefix_space, t->compose);
     for (int64_t id = 0; id < v->size; id++) {
         const lc_token *k = &v->tokens[id];
-        lc_strbuf_printf(&b, "%lld %u %d%d%d%d ", (long long)id, k->length, k->listed, k->added, k->lstrip, k->rstrip);
+        const char facts[] = {(char)k->used, (char)k->listed, (char)k->added, (char)k->lstrip, (char)k->rstrip};
+        lc_strbuf_add(&b, facts, sizeof facts);
+        lc_strbuf_add(&b, &k->length, sizeof k->length);
         lc_strbuf_add(&b, v->text.data + k->offset, k->length);
     }
     if (t->merge_count) lc_strbuf_add(&b, t->merges, sizeof *t->merges * (size_t)t->merge_count);
@@ -127,7 +135,7 @@ static bool never_in_utf8(int byte) {
 
 lc_status lc_tokenizer_finish(lc_tokenizer *t) {
     for (int byte = 0; byte < 256; byte++) {
-        int64_t id = lc_vocabulary_find(&t->vocabulary, &(char){(char)byte}, 1);
+        int64_t id = lc_vocabulary_find(&t->vocabulary, &(char){(char)byte}, 1, true);
         if (id < 0 && (is_bytes(t) || !never_in_utf8(byte)))
             return lc_fail(LC_EFORMAT, "the vocabulary has no token for the byte 0x%02x", byte);
         t->byte_ids[byte] = (int32_t)id;
@@ -205,9 +213,9 @@ static lc_status encode_span(lc_tokenizer *t, const char *text, size_t length, l
 static int64_t added_at(const lc_tokenizer *t, const char *p, const char *end) {
     if (!t->added_first[(uint8_t)*p]) return -1;
     for (int64_t i = 0; i < t->added_count; i++) {
-        const lc_token *k = &t->vocabulary.tokens[t->added[i]];
-        if (k->length <= (size_t)(end - p) && memcmp(p, t->vocabulary.text.data + k->offset, k->length) == 0)
-            return t->added[i];
+        const lc_added *a = &t->added[i];
+        if (a->length <= (size_t)(end - p) && memcmp(p, lc_vocabulary_text(&t->vocabulary, a->id), a->length) == 0)
+            return a->id;
     }
     return -1;
 }
@@ -277,12 +285,8 @@ int64_t lc_tokenizer_size(const lc_tokenizer *t) {
 }
 
 int64_t lc_tokenizer_id(const lc_tokenizer *t, const char *token, size_t length) {
-    const lc_vocabulary *v = &t->vocabulary;
-    int64_t id = lc_vocabulary_find(v, token, length);
-    for (int64_t i = 0; id < 0 && i < v->size; i++)
-        if (v->tokens[i].added && v->tokens[i].length == length && !memcmp(lc_vocabulary_text(v, i), token, length))
-            id = i;
-    return id;
+    int64_t id = lc_vocabulary_find(&t->vocabulary, token, length, true);
+    return id >= 0 ? id : lc_vocabulary_find(&t->vocabulary, token, length, false);
 }
 
 const char *lc_tokenizer_token(const lc_tokenizer *t, int64_t id, size_t *length) {

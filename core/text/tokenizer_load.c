@@ -48,8 +48,9 @@ static lc_status find_part(const lc_tokenizer *t, lc_strbuf *scratch, const char
     scratch->length = 0;
     bool alphabet = lc_alphabet_read(scratch, written, length);
     if (scratch->failed) return lc_fail(LC_ENOMEM, "out of memory while reading merges");
-    *id =
-        alphabet && scratch->length ? (int32_t)lc_vocabulary_find(&t->vocabulary, scratch->data, scratch->length) : -1;
+    *id = alphabet && scratch->length
+              ? (int32_t)lc_vocabulary_find(&t->vocabulary, scratch->data, scratch->length, true)
+              : -1;
     if (*id < 0)
         return lc_fail(LC_EFORMAT, "the merge part \"%.*s\" is not in the vocabulary", (int)lc_min((int64_t)length, 60),
                        written);

@@ -14,24 +14,24 @@ void lc_vocabulary_free(lc_vocabulary *v) {
     *v = (lc_vocabulary){0};
 }
 
-/* The slot that holds this text, or the empty one where it belongs. */
-static int64_t slot_of(const lc_vocabulary *v, const char *text, size_t length) {
+/* The slot that holds this token, or the empty one where it belongs. */
+static int64_t slot_of(const lc_vocabulary *v, const char *text, size_t length, bool listed) {
     int64_t mask = v->slot_count - 1, slot = (int64_t)lc_hash64(text, length, 0) & mask;
     while (v->slots[slot] >= 0) {
         const lc_token *t = &v->tokens[v->slots[slot]];
-        if (t->length == length && memcmp(v->text.data + t->offset, text, length) == 0) break;
+        if (t->listed == listed && t->length == length && memcmp(v->text.data + t->offset, text, length) == 0) break;
         slot = (slot + 1) & mask;
     }
     return slot;
 }
 
-int64_t lc_vocabulary_find(const lc_vocabulary *v, const char *text, size_t length) {
-    return v->slot_count ? v->slots[slot_of(v, text, length)] : -1;
+int64_t lc_vocabulary_find(const lc_vocabulary *v, const char *text, size_t length, bool listed) {
+    return v->slot_count ? v->slots[slot_of(v, text, length, listed)] : -1;
 }
 
 /* Keeps the table at most half full. */
 static lc_status grow_slots(lc_vocabulary *v) {
-    if (v->listed * 2 < v->slot_count) return LC_OK;
+    if (v->used * 2 < v->slot_count) return LC_OK;
     int64_t count = v->slot_count ? v->slot_count * 2 : 1024;
     int32_t *slots = lc_alloc(sizeof *slots * (size_t)count);
     if (!slots) return LC_ENOMEM;
@@ -40,7 +40,8 @@ static lc_status grow_slots(lc_vocabulary *v) {
     v->slots = slots;
     v->slot_count = count;
     for (int64_t id = 0; id < v->size; id++)
-        if (v->tokens[id].listed) v->slots[slot_of(v, lc_vocabulary_text(v, id), v->tokens[id].length)] = (int32_t)id;
+        if (v->tokens[id].used)
+            slots[slot_of(v, lc_vocabulary_text(v, id), v->tokens[id].length, v->tokens[id].listed)] = (int32_t)id;
     return LC_OK;
 }
 
@@ -61,8 +62,8 @@ lc_status lc_vocabulary_add(lc_vocabulary *v, int64_t id, const char *text, size
                        lc_vocabulary_text(v, id), (int)length, text, (long long)id);
     LC_TRY(grow_slots(v));
     LC_TRY(grow_tokens(v, id + 1));
-    int64_t slot = listed ? slot_of(v, text, length) : -1;
-    if (listed && v->slots[slot] >= 0)
+    int64_t slot = slot_of(v, text, length, listed);
+    if (v->slots[slot] >= 0)
         return lc_fail(LC_EFORMAT, "the token %.*s has two ids, %d and %lld", (int)length, text, v->slots[slot],
                        (long long)id);
     size_t offset = v->text.length;
@@ -71,10 +72,8 @@ lc_status lc_vocabulary_add(lc_vocabulary *v, int64_t id, const char *text, size
     if (v->text.failed) return lc_fail(LC_ENOMEM, "out of memory while reading a vocabulary");
     v->tokens[id] = (lc_token){.offset = (uint32_t)offset, .length = (uint32_t)length, .used = true, .listed = listed};
     v->size = lc_max(v->size, id + 1);
-    if (listed) {
-        v->slots[slot] = (int32_t)id;
-        v->listed++;
-    }
+    v->slots[slot] = (int32_t)id;
+    v->used++;
     return LC_OK;
 }
 

@@ -20,16 +20,16 @@ typedef struct lc_vocabulary {
     int64_t capacity;
     lc_token *tokens;
     lc_strbuf text;
-    int64_t listed;     /* tokens in the table */
+    int64_t used;       /* tokens in the table */
     int64_t slot_count; /* a power of two */
-    int32_t *slots;     /* open addressing, text of listed tokens -> id; -1 = empty */
+    int32_t *slots;     /* open addressing, (text, listed) -> id; -1 = empty */
 } lc_vocabulary;
 
 void lc_vocabulary_free(lc_vocabulary *v);
-/* A new token; LC_EFORMAT when the id is taken, or the text is (among listed tokens). */
+/* A new token; LC_EFORMAT when the id is taken, or the text is. A listed and an added token may have the same text. */
 lc_status lc_vocabulary_add(lc_vocabulary *v, int64_t id, const char *text, size_t length, bool listed);
-/* Id of a listed token; -1 when there is none. */
-int64_t lc_vocabulary_find(const lc_vocabulary *v, const char *text, size_t length);
+/* Id of the token of that text, listed or only added; -1 when there is none. */
+int64_t lc_vocabulary_find(const lc_vocabulary *v, const char *text, size_t length, bool listed);
 static inline const char *lc_vocabulary_text(const lc_vocabulary *v, int64_t id) {
     return v->text.data + v->tokens[id].offset;
 }
