@@ -1,13 +1,18 @@
--- The recipe that tests/spec/resume_spec.lua kills: stages, loops with and without a body, dropout, held masks, both optimizers,
--- run.state, an evaluation, and checkpoints every other step.
+-- The recipe that tests/spec/resume_spec.lua kills: stages, loops with and without a body, dropout, held masks, both
+-- optimizers, run.state, an evaluation, and checkpoints every other step.
 
 local lc = require "lacuna"
 
 local words = {}
-for i = 1, 900 do words[i] = ("the quick brown fox jumps over the lazy dog"):sub(i * 7 % 40 + 1, i * 7 % 40 + i % 5 + 1) end
+for i = 1, 900 do
+  local at = i * 7 % 40 + 1
+  words[i] = ("the quick brown fox jumps over the lazy dog"):sub(at, at + i % 5)
+end
 local data = lc.dataset { tokenizer = lc.tokenizer.bytes(), text = table.concat(words, " "), length = 16 }
 local train, test = data:split(0.9)
-local model = lc.model { family = "gpt2", vocab_size = 257, n_positions = 16, n_embd = 12, n_layer = 2, n_head = 2, seed = 5 }
+local model = lc.model {
+  family = "gpt2", vocab_size = 257, n_positions = 16, n_embd = 12, n_layer = 2, n_head = 2, seed = 5,
+}
 
 local run = lc.run { name = "resume" }
 run.state.seen = 0

@@ -15,8 +15,8 @@ function tiny.gpt2(config)
   return lc.model(all)
 end
 
---- Batches {ids, labels} of rows x length tokens, different for each seed; labels leave out a few tokens, not the same number in
--- each batch.
+--- Batches {ids, labels} of rows x length tokens, different for each seed; labels leave out a few tokens, not the same
+-- number in each batch.
 function tiny.batches(n, rows, length, seed)
   local list = {}
   local state = seed or 1

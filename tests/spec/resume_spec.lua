@@ -1,4 +1,5 @@
--- A run that is killed at any instant and resumed leaves the same bytes as one that never was: weights, moments, metrics.
+-- A run that is killed at any instant and resumed leaves the same bytes as one that never was: weights, moments,
+-- metrics.
 
 local cli = dofile "tests/cli.lua"
 local sampling = dofile "tests/sampling.lua"
@@ -10,7 +11,8 @@ local root = os.tmpname()
 os.remove(root)
 
 local function command(name, threads, resume)
-  return ("%s --threads %d --out %s/%s %s tests/resume.lua"):format(cli.program, threads, root, name, resume and "--resume" or "")
+  local flag = resume and "--resume" or ""
+  return ("%s --threads %d --out %s/%s %s tests/resume.lua"):format(cli.program, threads, root, name, flag)
 end
 
 --- Every file of a run with its content.

@@ -69,7 +69,9 @@ describe("a run's directory", function()
   end)
 
   it("holds lines with sorted keys, infinities as words, tensors as numbers", function()
-    succeeds(recipe "run:log { b = 1, a = 0.5, c = 1/0, d = 0/0, e = model:parameter('transformer.ln_f.weight'):sum() }")
+    succeeds(recipe [[
+      run:log { b = 1, a = 0.5, c = 1/0, d = 0/0, e = model:parameter('transformer.ln_f.weight'):sum() }
+    ]])
     assert.matches('^{"a":0.5,"b":1,"c":"inf","d":"nan","e":15.0}\n$', read "metrics.jsonl")
   end)
 
@@ -80,9 +82,11 @@ describe("a run's directory", function()
       for i = 1, 3 do run:log { sparsity = i / 10, perplexity = 2.0 ^ i } end
       run:table { columns = { "sparsity", "perplexity" } }
       run:claim("two is more than one", 2 > 1)
-      print(lc.load(run.dir .. "/dense"):parameter("transformer.wte.weight"):eq(model:parameter "transformer.wte.weight"):all():item())
+      local again, name = lc.load(run.dir .. "/dense"), "transformer.wte.weight"
+      print(again:parameter(name):eq(model:parameter(name)):all():item())
     ]])
-    assert.matches("sparsity  perplexity\n     0.1           2\n     0.2           4\n     0.3           8\n", out, 1, true)
+    assert.matches("sparsity  perplexity\n     0.1           2\n     0.2           4\n     0.3           8\n", out, 1,
+      true)
     assert.matches("holds%s+two is more than one", out)
     assert.matches("true\n$", out)
     assert.equal("once upon a time", read "sample.txt")
@@ -188,7 +192,8 @@ describe("a stage", function()
   it("keeps held masks and installed methods' tensors", function()
     local text = [[
       local scale = lc.tensor { 1.5 }
-      local handle = model:linears("mlp.up")[1]:transform(function(w, s) return w * s.scale end, { params = { scale = scale } })
+      local layer = model:linears("mlp.up")[1]
+      local handle = layer:transform(function(w, s) return w * s.scale end, { params = { scale = scale } })
       run:stage("tune", { model = model }, function()
         lc.prune.magnitude(model:linears(), { sparsity = 0.5 })
         lc.train(model, batches, { steps = 3, lr = 1e-2, run = run })

@@ -100,7 +100,8 @@ describe("a step", function()
     local before = set_threads()
     for i, threads in ipairs { 1, 2, 2 } do
       set_threads(threads)
-      results[i] = tiny.weights((train({ steps = 5, accumulate = 2, lr = 1e-2 }, { resid_pdrop = 0.1, embd_pdrop = 0.1 })))
+      local model = train({ steps = 5, accumulate = 2, lr = 1e-2 }, { resid_pdrop = 0.1, embd_pdrop = 0.1 })
+      results[i] = tiny.weights(model)
     end
     set_threads(before)
     assert.same(results[1], results[2])
@@ -308,11 +309,8 @@ describe("schedules", function()
 
   it("warm up from 0 as transformers does", function()
     local rates = {}
-    for t in lc.steps(tiny.gpt2(), tiny.batches(2, 1, 9), { steps = 5, lr = 1, warmup = 2, lr_schedule = "linear" }) do
-      rates[t.step] = t.lr
-      break
-    end
-    for t in lc.steps(tiny.gpt2(), tiny.batches(2, 1, 9), { steps = 5, lr = 1e-3, warmup = 2, lr_schedule = "linear" }) do
+    local options = { steps = 5, lr = 1e-3, warmup = 2, lr_schedule = "linear" }
+    for t in lc.steps(tiny.gpt2(), tiny.batches(2, 1, 9), options) do
       rates[t.step] = t.lr
     end
     local want = { 0, 0.5e-3, 1e-3, 2e-3 / 3, 1e-3 / 3 }
@@ -346,9 +344,11 @@ describe("training stops", function()
 
   it("at options that make no sense", function()
     local model = tiny.gpt2()
-    assert.matches("unknown option 'stepz' %(did you mean 'steps'%?%)", message(lc.train, model, batches, { stepz = 3 }))
+    assert.matches("unknown option 'stepz' %(did you mean 'steps'%?%)",
+      message(lc.train, model, batches, { stepz = 3 }))
     assert.matches("give steps or epochs", message(lc.train, model, batches, {}))
-    assert.matches("objective must be 'causal' or function", message(lc.train, model, batches, { steps = 1, objective = "mlm" }))
+    assert.matches("objective must be 'causal' or function",
+      message(lc.train, model, batches, { steps = 1, objective = "mlm" }))
     assert.matches("the list of batches is empty", message(lc.train, model, {}, { steps = 1 }))
     assert.matches("batch 1 must be a table", message(lc.train, model, { 5 }, { steps = 1 }))
     assert.matches("clip", message(lc.train, model, batches, { steps = 1, clip = -1 }))

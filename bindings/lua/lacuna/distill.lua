@@ -5,8 +5,8 @@ local errors = require "lacuna.errors"
 
 local distill = { loss = {} }
 
---- An objective for lc.steps and lc.train: alpha T^2 KL(teacher || student) + (1 - alpha) cross-entropy. Heads and loss run in
--- chunks of tokens.
+--- An objective for lc.steps and lc.train: alpha T^2 KL(teacher || student) + (1 - alpha) cross-entropy. Heads and loss
+-- run in chunks of tokens.
 ---@param student any the model that is trained; the loop must be its own
 ---@param teacher any
 ---@param options table|nil {temperature = 2, alpha = 0.5}
@@ -35,8 +35,8 @@ local function kl_of_logits(student, teacher, temperature, labels)
   return (per_token * kept):sum() / kept:sum():item()
 end
 
---- T^2 KL(teacher at T || student at T), mean over tokens. With models it counts the labelled tokens and runs heads and loss in
--- chunks; with logits, labels (...) of -100 leave tokens out.
+--- T^2 KL(teacher at T || student at T), mean over tokens. With models it counts the labelled tokens and runs heads and
+-- loss in chunks; with logits, labels (...) of -100 leave tokens out.
 ---@param student any logits, or {model, batch}
 ---@param teacher any the same
 ---@param options table|nil {temperature = 1, labels}

@@ -31,8 +31,8 @@ end
 local function present(name, params)
   return {
     lacuna_format = FORMAT, name = name, recipe = recipe(), params = copy(params), seed = random.seed(),
-    engine = { version = system.version, lua = _VERSION }, cpu = system.cpu(), threads = system.threads(), blas = blas(),
-    started = os.date "!%Y-%m-%dT%H:%M:%SZ",
+    engine = { version = system.version, lua = _VERSION }, cpu = system.cpu(), threads = system.threads(),
+    blas = blas(), started = os.date "!%Y-%m-%dT%H:%M:%SZ",
   }
 end
 

@@ -14,7 +14,9 @@ local function check_options(opts, where, known)
   for name in pairs(opts) do
     local ok = false
     for _, other in ipairs(known) do ok = ok or other == name end
-    if not ok then errors.fail("%s: unknown option '%s'%s", where, tostring(name), errors.suggestion(tostring(name), known)) end
+    if not ok then
+      errors.fail("%s: unknown option '%s'%s", where, tostring(name), errors.suggestion(tostring(name), known))
+    end
   end
 end
 
@@ -66,7 +68,8 @@ local function range(list, coordinate)
   local low, high = math.huge, -math.huge
   for _, curve in ipairs(list) do
     for _, point in ipairs(curve) do
-      if point[coordinate] > 0 then low, high = math.min(low, point[coordinate]), math.max(high, point[coordinate]) end
+      local value = point[coordinate]
+      if value > 0 then low, high = math.min(low, value), math.max(high, value) end
     end
   end
   return low, high
@@ -115,8 +118,9 @@ local function script(list, opts, ys, picture)
     lines[#lines + 1] = ("$curve%d << EOD"):format(i)
     for _, point in ipairs(curve) do lines[#lines + 1] = ("%.17g %.17g"):format(point[1], point[2]) end
     lines[#lines + 1] = "EOD"
+    local style, color = #curve > 40 and "lines" or "linespoints", COLORS[(i - 1) % #COLORS + 1]
     parts[i] = ("$curve%d using 1:2 with %s linewidth 2 linecolor '%s' pointtype %d pointsize 1.4 title %s"):format(i,
-      #curve > 40 and "lines" or "linespoints", COLORS[(i - 1) % #COLORS + 1], i % 2 == 1 and 7 or 5, quoted(curve.title))
+      style, color, i % 2 == 1 and 7 or 5, quoted(curve.title))
   end
   lines[#lines + 1] = "plot " .. table.concat(parts, ", ")
   return table.concat(lines, "\n") .. "\n"
@@ -172,7 +176,8 @@ local function columns_of(rows)
 end
 
 --- Prints logged lines as a table, and stores it in the run's directory.
----@param opts table|nil {columns = list of names, default all; only rows that have the first are shown; where = as in run:plot; file = "table.txt"}
+---@param opts table|nil {columns = list of names, default all; only rows that have the first are shown; where = as
+-- in run:plot; file = "table.txt"}
 ---@return string text
 function plots.table(run, opts)
   opts = opts or {}

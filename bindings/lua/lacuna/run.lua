@@ -5,8 +5,8 @@
 --   timing.jsonl    seconds, tokens per second, bytes: what differs from run to run
 --   checkpoints/    where to go on; index.json names what counts
 --
--- A recipe that is resumed runs again from its top. A finished stage is not run: its values come back, and its models. Lines
--- that were logged before are compared with what is logged now, not written again.
+-- A recipe that is resumed runs again from its top. A finished stage is not run: its values come back, and its models.
+-- Lines that were logged before are compared with what is logged now, not written again.
 
 local errors = require "lacuna.errors"
 local files = require "lacuna.core.files"
@@ -88,9 +88,10 @@ local function check_options(opts)
   if type(opts) ~= "table" or type(opts.name) ~= "string" or slug(opts.name) == "" then
     errors.fail 'run: give a name, as in lc.run { name = "my-experiment" }'
   end
+  local known = { "name", "params", "out" }
   for key in pairs(opts) do
     if key ~= "name" and key ~= "params" and key ~= "out" then
-      errors.fail("run: unknown option '%s'%s", tostring(key), errors.suggestion(tostring(key), { "name", "params", "out" }))
+      errors.fail("run: unknown option '%s'%s", tostring(key), errors.suggestion(tostring(key), known))
     end
   end
 end
@@ -134,8 +135,9 @@ function run_methods.log(run, fields)
   local before = run.lines[run.cursor]
   if before == text then return end
   if before then
-    errors.fail("run:log: line %d of %s/metrics.jsonl is not what this run logged before it was stopped:\n  was %s\n  is  %s\n"
-      .. "the recipe, its data or the machine has changed; start a new run without --resume", run.cursor, run.dir, before, text)
+    errors.fail("run:log: line %d of %s/metrics.jsonl is not what this run logged before it was stopped:\n"
+      .. "  was %s\n  is  %s\nthe recipe, its data or the machine has changed; start a new run without --resume",
+      run.cursor, run.dir, before, text)
   end
   files.append(run.dir .. "/metrics.jsonl", text .. "\n")
   run.lines[run.cursor] = text
@@ -152,7 +154,9 @@ end
 ---@param name string of the file; ".txt" is added where it has no ending
 ---@param text string
 function run_methods.text(run, name, text)
-  if type(name) ~= "string" or name:find "/" then errors.fail "run:text: name is that of a file in the run's directory" end
+  if type(name) ~= "string" or name:find "/" then
+    errors.fail "run:text: name is that of a file in the run's directory"
+  end
   files.write(run.dir .. "/" .. (name:find "%." and name or name .. ".txt"), text)
 end
 

@@ -56,8 +56,8 @@ end
 local function refuse_changes(name, before)
   for model, print_before in pairs(before) do
     if core.fingerprint(model) ~= print_before then
-      errors.fail('stage \'%s\' changed a model that it does not name:\n%s\nname it: run:stage("%s", { model = model }, ...)',
-        name, tostring(model):match "^[^\n]*", name)
+      errors.fail("stage '%s' changed a model that it does not name:\n%s\n"
+        .. 'name it: run:stage("%s", { model = model }, ...)', name, tostring(model):match "^[^\n]*", name)
     end
   end
 end
@@ -120,13 +120,13 @@ local function come_back(run, entry, name, models)
   return table.unpack(values, 1, #stored.values)
 end
 
---- Runs fn once. When the recipe is resumed after that, what fn returned comes back, its models are put as it left them, and
--- so are run.state, the random streams and the place in the log.
+--- Runs fn once. When the recipe is resumed after that, what fn returned comes back, its models are put as it left
+-- them, and so are run.state, the random streams and the place in the log.
 ---@param name string
 ---@param models table name -> model: every model that fn changes
 ---@param fn function returns plain data and tensors
----@param opts table|nil {keep = false}: the stored models go when a later stage has ended, for recipes that look at no model
--- between the two
+---@param opts table|nil {keep = false}: the stored models go when a later stage has ended, for recipes that look at
+-- no model between the two
 ---@return any what fn returned
 function stages.stage(run, name, models, fn, opts)
   if type(name) ~= "string" or type(models) ~= "table" or type(fn) ~= "function" then

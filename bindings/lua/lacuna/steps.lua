@@ -1,7 +1,7 @@
 --- lc.steps and lc.train: training loops.
 --
--- The engine does what a step does (lacuna.core.train: begin, forward, backward, update); this file decides when, around the
--- body that the user writes: which batches, the objective, evaluation, logging, checkpoints.
+-- The engine does what a step does (lacuna.core.train: begin, forward, backward, update); this file decides when,
+-- around the body that the user writes: which batches, the objective, evaluation, logging, checkpoints.
 
 local core = require "lacuna.core.train"
 local errors = require "lacuna.errors"
@@ -14,8 +14,8 @@ local steps = {}
 
 -- -- where batches come from ------------------------------------------------------------------------------------------
 --
--- A source has per_epoch(options), steps in one epoch (nil where there are none); open(loop); and fetch(loop), which gives the
--- trainer the batches of its step and returns them as a list, or nil when the data has ended.
+-- A source has per_epoch(options), steps in one epoch (nil where there are none); open(loop); and fetch(loop), which
+-- gives the trainer the batches of its step and returns them as a list, or nil when the data has ended.
 
 local function is_dataset(data)
   local metatable = getmetatable(data)
@@ -66,8 +66,8 @@ local function from_list(data)
   return source
 end
 
---- A function is called with the number of the batch, from 1. A loop that goes on from a checkpoint calls it again for the
--- batches that are used up, so that functions which count on being called in order are right too.
+--- A function is called with the number of the batch, from 1. A loop that goes on from a checkpoint calls it again for
+-- the batches that are used up, so that functions which count on being called in order are right too.
 local function from_function(data)
   local source, called = {}, 0
   function source.per_epoch() return nil end
@@ -145,8 +145,8 @@ function step_meta.__index(t, name)
   if step_methods[name] then return step_methods[name] end
   local read = step_values[name]
   if read then return read(live(t, name)) end
-  errors.fail("t.%s: no such field; a step has step, loss, lr, progress, tokens, macs, grad_norm, backward, skip, update",
-    tostring(name))
+  errors.fail("t.%s: no such field; a step has step, loss, lr, progress, tokens, macs, grad_norm, "
+    .. "backward, skip, update", tostring(name))
 end
 
 function step_meta.__tostring(t)
@@ -206,8 +206,8 @@ local function new_loop(model, data, opts)
   return loop
 end
 
---- One micro-batch after the other through an objective written in Lua. Each weighs as many labelled tokens as the model
--- counts, or as the function returns; the whole is divided by their number.
+--- One micro-batch after the other through an objective written in Lua. Each weighs as many labelled tokens as the
+-- model counts, or as the function returns; the whole is divided by their number.
 local function run_objective(loop, t, batches)
   local trainer, counts, labels, seen = loop.trainer, {}, 0, 0
   for i, batch in ipairs(batches) do
@@ -238,7 +238,10 @@ local function begin_step(loop)
   local _
   _, _, t.lr, t.progress = trainer:state()
   local batches = loop.source.fetch(loop)
-  if not batches then return nil end
+  if not batches then
+    loop.step = loop.step - 1
+    return nil
+  end
   if loop.objective then run_objective(loop, t, batches) else trainer:forward() end
   _, t.loss, _, _, t.tokens = trainer:state()
   return t
