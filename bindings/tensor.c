@@ -28,8 +28,17 @@ int lcl_apply(lua_State *L, lc_op op, const lc_attr *attr, lc_tensor *const *in,
     return outputs;
 }
 
+/* Where expand repeats one number, a write would come several times or be lost. */
+static void refuse_repeated(lua_State *L, const lc_tensor *x) {
+    for (int i = 0; i < x->ndim; i++)
+        if (x->strides[i] == 0 && x->shape[i] > 1)
+            lcl_error(L, "%s: this view shows one number in several places (expand); write into x:clone()",
+                      lcl_function_name(L));
+}
+
 int lcl_apply_into(lua_State *L, lc_op op, const lc_attr *attr, lc_tensor *const *in, int n_in, lc_tensor *x) {
     lc_tensor *into[LC_MAX_OUT] = {x};
+    refuse_repeated(L, x);
     lc_status status = lc_apply_into(op, attr, in, n_in, into);
     if (status == LC_ENOMEM) {
         lcl_collect_all(L);

@@ -35,24 +35,38 @@ static int push_filled(lua_State *L, lc_dtype dtype, int ndim, const int64_t *sh
 
 /* -- by shape -- */
 
-static int filled_by_shape(lua_State *L, int options, double value, lc_dtype dtype) {
+static int filled_by_shape(lua_State *L, double value) {
     int64_t shape[LC_MAX_DIMS];
     int ndim = lcl_shape(L, 1, false, shape);
-    lc_device device = read_options(L, options, &dtype);
+    lc_dtype dtype = LC_F32;
+    lc_device device = read_options(L, 2, &dtype);
     return push_filled(L, dtype, ndim, shape, device, value);
 }
 
 static int zeros(lua_State *L) {
-    return filled_by_shape(L, 2, 0, LC_F32);
+    return filled_by_shape(L, 0);
 }
 
 static int ones(lua_State *L) {
-    return filled_by_shape(L, 2, 1, LC_F32);
+    return filled_by_shape(L, 1);
+}
+
+/* Raises unless a tensor of `dtype` can hold the number at argument 2. */
+static void check_fits(lua_State *L, lc_dtype dtype) {
+    const lc_tensor like = {.dtype = dtype};
+    if (lcl_number_dtype(L, 2, &like) == LC_F32 && !lc_dtype_is_float(dtype))
+        lcl_error(L, "%s: %s does not fit into a tensor of %s", lcl_function_name(L), lcl_describe(L, 2),
+                  lc_dtype_name(dtype));
 }
 
 static int full(lua_State *L) {
+    int64_t shape[LC_MAX_DIMS];
+    int ndim = lcl_shape(L, 1, false, shape);
     if (lua_type(L, 2) != LUA_TNUMBER && !lua_isboolean(L, 2)) lcl_expected(L, 2, "a number");
-    return filled_by_shape(L, 3, lcl_number_value(L, 2), lua_isboolean(L, 2) ? LC_BOOL : LC_F32);
+    lc_dtype dtype = lua_isboolean(L, 2) ? LC_BOOL : LC_F32;
+    lc_device device = read_options(L, 3, &dtype);
+    check_fits(L, dtype);
+    return push_filled(L, dtype, ndim, shape, device, lcl_number_value(L, 2));
 }
 
 /* -- like another tensor -- */

@@ -48,6 +48,15 @@ describe("a tensor from a table", function()
   end)
 end)
 
+describe("lc.full", function()
+  it("refuses a number that the dtype cannot hold", function()
+    assert.same({ 7, 7 }, lc.full({ 2 }, 7, { dtype = "u8" }):totable())
+    assert.equal("full: 300 does not fit into a tensor of u8; use x:to 'i64'",
+      message(lc.full, { 2 }, 300, { dtype = "u8" }))
+    assert.equal("full: 0.5 does not fit into a tensor of i64", message(lc.full, { 2 }, 0.5, { dtype = "i64" }))
+  end)
+end)
+
 describe("options", function()
   it("are refused when unknown, with a suggestion", function()
     assert.equal("zeros: unknown option 'dtyp' (did you mean 'dtype'?)", message(lc.zeros, { 2 }, { dtyp = "f64" }))
@@ -234,6 +243,11 @@ describe("in place", function()
       message(function() x:add_(0.5) end))
     assert.equal("fill_: 0.5 does not fit into a tensor of i64", message(function() x:fill_(0.5) end))
     assert.equal("copy_: a tensor of i64 cannot hold floats; use x:to", message(function() x:copy_(lc.zeros(3)) end))
+  end)
+
+  it("is refused where a view repeats its numbers", function()
+    assert.equal("add_: this view shows one number in several places (expand); write into x:clone()",
+      message(function() lc.tensor({ 1, 2 }):expand({ 3, 2 }):add_(1) end))
   end)
 
   it("puts rows and masked entries", function()
