@@ -107,7 +107,7 @@ static int open_terminal(lua_State *L) {
     el_set(editor, EL_EDITOR, "emacs");
     el_set(editor, EL_PROMPT, get_prompt);
     el_set(editor, EL_GETCFN, get_character);
-    el_set(editor, EL_ADDFN, "complete", "complete names and options", complete);
+    el_wset(editor, EL_ADDFN, L"complete", L"complete names and options", complete);
     el_set(editor, EL_BIND, "\t", "complete", NULL);
     el_set(editor, EL_BIND, "^R", "em-inc-search-prev", NULL);
     HistEvent event;

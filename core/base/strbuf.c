@@ -24,7 +24,7 @@ static bool reserve(lc_strbuf *b, size_t more) {
 
 void lc_strbuf_add(lc_strbuf *b, const void *data, size_t length) {
     if (!reserve(b, length)) return;
-    memcpy(b->data + b->length, data, length);
+    if (length) memcpy(b->data + b->length, data, length); /* nothing may come as NULL */
     b->length += length;
     b->data[b->length] = '\0';
 }
