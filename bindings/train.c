@@ -44,7 +44,7 @@ static const lcl_option steps_rows[] = {
     {"batch", LCL_INT, FIELD(batch), .min = 1, .max = 1e9, .fallback = "8", .doc = "examples in a micro-batch"},
     {"accumulate", LCL_INT, FIELD(accumulate), .min = 1, .max = 1e9, .fallback = "1", .doc = "micro-batches in a step"},
     {"optimizer", LCL_CHOICE, FIELD(recipe.optimizer), .choices = optimizers, .fallback = "'adamw'",
-     .doc = "adamw or sgd"},
+     .doc = "the rule of the update"},
     {"lr", LCL_NUMBER, FIELD(recipe.lr), .min = 0, .max = 1e9, .fallback = "5e-5", .doc = "learning rate"},
     {"lr_schedule", LCL_ANY, .doc = "'constant', 'linear', 'cosine', or a schedule: a factor on lr; default constant"},
     {"warmup", LCL_NUMBER, FIELD(warmup), .min = 0, .max = 1e15, .fallback = "0",
@@ -79,7 +79,8 @@ static const lcl_option_set steps_set = {"steps", steps_rows};
 
 static const lcl_option group_rows[] = {
     {"params", LCL_ANY, .doc = "a selection, leaves, or the handle of what is installed"},
-    {"optimizer", LCL_CHOICE, offsetof(recipe_options, optimizer), .choices = optimizers, .doc = "adamw or sgd"},
+    {"optimizer", LCL_CHOICE, offsetof(recipe_options, optimizer), .choices = optimizers,
+     .doc = "the rule of the update"},
     {"lr", LCL_NUMBER, offsetof(recipe_options, lr), .min = 0, .max = 1e9, .doc = "learning rate"},
     {"betas", LCL_ANY, .doc = "AdamW's {beta1, beta2}"},
     {"eps", LCL_NUMBER, offsetof(recipe_options, eps), .min = 0, .max = 1, .doc = "AdamW's epsilon"},
@@ -155,8 +156,8 @@ static void set_integer(lua_State *L, const char *name, int64_t value) {
     lua_setfield(L, -2, name);
 }
 
-/* options(opts, per_epoch) -> {steps, batch, ...}: checked, with defaults; what was not given is nil. per_epoch: steps
- * in one epoch, nil where there are no epochs. */
+/* steps(opts), train(opts) -> the numbers among the options, checked, with defaults; what was not given is nil. What the functions of
+ * those names do around it is written in Lua (lacuna.steps). */
 static int check_options(lua_State *L) {
     steps_options o = {0};
     lcl_options(L, 1, &steps_set, &o);
@@ -432,8 +433,22 @@ static int memory(lua_State *L) {
     return 2;
 }
 
+static const lcl_function loops[] = {
+    {"steps", check_options, "lc.steps(model, data, {steps | epochs, ...}) -> iterator",
+     "for t in lc.steps(...): a training loop; t is one optimizer step, when its loss is known: t.step, t.loss, t.lr, "
+     "t.progress, t.tokens, "
+     "t.macs, "
+     "t.grad_norm, t:backward(), t:skip(things, {mode}), t:update(). What the body does not do happens when it ends; "
+     "break "
+     "drops the step.",
+     &steps_set},
+    {"train", check_options,
+     "lc.train(model, data, {steps | epochs, ...}) -> {loss, steps, tokens, seconds, eval, best}",
+     "The same without a body.", &steps_set},
+    {0},
+};
+
 static const luaL_Reg functions[] = {
-    {"options", check_options},
     {"new", new_trainer},
     {"evaluate", evaluate},
     {"steps_per_epoch", steps_per_epoch},
@@ -448,5 +463,6 @@ static const luaL_Reg functions[] = {
 int luaopen_lacuna_train(lua_State *L) {
     lcl_register(L, &LCL_TRAINER);
     luaL_newlib(L, functions);
+    lcl_functions(L, loops);
     return 1;
 }

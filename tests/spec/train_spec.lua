@@ -346,6 +346,8 @@ describe("training stops", function()
     local model = tiny.gpt2()
     assert.matches("unknown option 'stepz' %(did you mean 'steps'%?%)",
       message(lc.train, model, batches, { stepz = 3 }))
+    assert.matches("option 'log_every' needs a run", message(lc.train, model, batches, { steps = 1, log_every = 1 }))
+    assert.matches("option 'eval_every' needs eval", message(lc.train, model, batches, { steps = 1, eval_every = 1 }))
     assert.matches("give steps or epochs", message(lc.train, model, batches, {}))
     assert.matches("objective must be 'causal' or function",
       message(lc.train, model, batches, { steps = 1, objective = "mlm" }))

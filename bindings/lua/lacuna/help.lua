@@ -11,7 +11,7 @@ local function open_documents()
 end
 
 local function option_line(option)
-  local kind = option.choices and table.concat(option.choices, "|") or option.kind
+  local kind = option.choices or option.kind
   local default = option.required and " (required)" or option.default and (" (default %s)"):format(option.default) or ""
   return ("  %-14s %-9s %s%s"):format(option.name, kind, option.doc or "", default)
 end

@@ -185,9 +185,19 @@ local function add_groups(trainer, opts)
   if opts.params then trainer:group(leaves(opts.params, "steps: params"), "params", {}) end
 end
 
-local function new_loop(model, data, opts)
+local function check_needs(opts)
+  for _, name in ipairs { "log_every", "save_every", "best" } do
+    if opts[name] and not opts.run then errors.fail("steps: option '%s' needs a run, as in run = run", name) end
+  end
+  for _, name in ipairs { "eval_every", "best" } do
+    if opts[name] and not opts.eval then errors.fail("steps: option '%s' needs eval = a dataset or function", name) end
+  end
+end
+
+local function new_loop(model, data, opts, check)
   opts = opts or {}
-  local options = core.options(opts)
+  local options = check(opts)
+  check_needs(opts)
   local source = source_of(data)
   local count = steps_in_all(options, source.per_epoch(options))
   local loop = setmetatable({
@@ -280,7 +290,7 @@ local function end_step(loop)
   if due(loop.options.log_every, loop) then
     loop.run:log { step = t.step, loss = t.loss, lr = t.lr }
   end
-  if due(loop.options.eval_every, loop) then evaluate(loop, t) end
+  if loop.user_options.eval and due(loop.options.eval_every or loop.steps, loop) then evaluate(loop, t) end
   if loop.run then loop.run:end_step(loop) end
 end
 
@@ -310,14 +320,14 @@ end
 ---@param data any a dataset, a list of batches, or function(i) -> batch
 ---@param options table see help "steps"
 function steps.steps(model, data, options)
-  local loop = new_loop(model, data, options)
+  local loop = new_loop(model, data, options, core.steps)
   return advance, loop, nil, loop
 end
 
 --- Trains without a body.
 ---@return table {loss of the last step, steps, tokens, seconds, eval, best}
 function steps.train(model, data, options)
-  local loop <close> = new_loop(model, data, options)
+  local loop <close> = new_loop(model, data, options, core.train)
   repeat until not advance(loop)
   return {
     loss = loop.loss, steps = loop.step, tokens = loop.tokens, seconds = core.seconds() - loop.began,
