@@ -321,6 +321,21 @@ describe("printing", function()
   end)
 end)
 
+describe("help", function()
+  it("knows every function of the library, and what its options are", function()
+    local docs = require "lacuna.core.docs"
+    for name in pairs(require "lacuna.core.tensor") do
+      local plain = name:gsub("_$", "")
+      local row = docs["tensor:" .. name] or docs["tensor:" .. plain] or docs[name]
+      assert.is_truthy(row, name)
+      assert.is_true(#row.signature > 0 and #row.text > 0, name)
+    end
+    assert.equal("x:var([dim | dims], {keepdim, correction = 1}) -> tensor", docs["tensor:var"].signature)
+    assert.same({ "keepdim", "correction" }, { docs.var.options[1].name, docs.var.options[2].name })
+    assert.equal("1", docs.var.options[2].default)
+  end)
+end)
+
 describe("random tensors", function()
   it("are the same for the same seed and stream, and others for others", function()
     lc.seed(11)
