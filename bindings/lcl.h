@@ -103,8 +103,8 @@ void lcl_leave(lua_State *outer);
 /* For core's callbacks: the state to call Lua in; NULL outside lcl_enter. */
 lua_State *lcl_running(void);
 /* For core's callbacks: calls, protected, the function below `arguments` values. LC_OK: `results` values are on the
- * stack. LC_EEXTERNAL: the Lua error is kept for lcl_raise. A yield inside is an error. Nothing may raise through core, so
- * a callback pushes a C function and a light userdata, which cannot fail, and does all else inside it. */
+ * stack. LC_EEXTERNAL: the Lua error is kept for lcl_raise. A yield inside is an error. Nothing may raise through core,
+ * so a callback pushes a C function and a light userdata, which cannot fail, and does all else inside it. */
 lc_status lcl_call(lua_State *L, int arguments, int results);
 
 /* -- arguments: strict, no conversion from strings (lcl_args.c) -- */

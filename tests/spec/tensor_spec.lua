@@ -336,6 +336,18 @@ describe("help", function()
   end)
 end)
 
+describe("the array library", function()
+  it("reaches every op of ops.def but those that only gradients, updates and dispatch use", function()
+    local other_name = { copy = "clone", fill = "fill_", triangle = "tril", sum_to = "expand" }
+    local arrays = require "lacuna.core.tensor"
+    for _, op in ipairs(require("lacuna.core.test").ops()) do
+      local inner = op.name:find "_backward$" or op.name:find "_step$" or op.name == "square_sum"
+        or op.name == "linear_cross_entropy" or op.name:find "^kl"
+      assert.is_truthy(inner or arrays[other_name[op.name] or op.name], op.name)
+    end
+  end)
+end)
+
 describe("random tensors", function()
   it("are the same for the same seed and stream, and others for others", function()
     lc.seed(11)
