@@ -128,7 +128,7 @@ static int make(lua_State *L) {
     uint64_t seed = lua_isnil(L, 3) ? lc_stream_u64(lcl_stream(L, "model")) : (uint64_t)lcl_integer(L, 3);
     lc_tokenizer *tokenizer = lua_isnil(L, 5) ? NULL : lcl_check(L, 5, &LCL_TOKENIZER);
     json_t *config = push_config(L, 1, 2);
-    lc_model **slot = lcl_push(L, &LCL_MODEL);
+    lc_model **slot = push_model(L);
     lcl_done(L, lc_model_new(config, seed, dtype, slot), 1);
     if (tokenizer) (*slot)->tokenizer = lc_tokenizer_retain(tokenizer);
     return 1;

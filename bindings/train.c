@@ -416,13 +416,13 @@ static int method_leaves(lua_State *L) {
 /* fingerprint(model) -> a number that changes with every write into its weights or masks */
 static int fingerprint(lua_State *L) {
     lc_model *model = lcl_check(L, 1, &LCL_MODEL);
-    lua_Integer sum = 0;
+    uint64_t sum = 0;
     for (int64_t i = 0; i < model->n_params; i++) {
         const lc_param *p = model->params[i];
-        sum = sum * 31 + (lua_Integer)p->leaf->storage->version;
-        if (p->held) sum = sum * 31 + (lua_Integer)(intptr_t)p->held;
+        sum = sum * 31 + p->leaf->storage->version;
+        if (p->held) sum = sum * 31 + (uintptr_t)p->held;
     }
-    lua_pushinteger(L, sum);
+    lua_pushinteger(L, (lua_Integer)sum);
     return 1;
 }
 
