@@ -146,13 +146,13 @@ static void release(void *object) {
 const lcl_type LCL_SCHEDULE = {"lacuna.schedule", release, NULL, meta};
 
 static const lcl_function methods[] = {
-    {"at", schedule_at, "s:at(progress, step) -> number",
+    {"at", schedule_at, "schedule:at(progress, step) -> number",
      "The value at a share of training, t.progress; schedules with knots at steps need t.step too."},
-    {"add", schedule_add, "s:add(other) -> schedule", "The sum with a number, knot list or schedule; s + other too."},
-    {"multiply", schedule_multiply, "s:multiply(other) -> schedule",
+    {"add", schedule_add, "schedule:add(other) -> schedule", "The sum with a number, knot list or schedule; s + other too."},
+    {"multiply", schedule_multiply, "schedule:multiply(other) -> schedule",
      "The product with a number, knot list or schedule; s * other too."},
-    {"clamp", schedule_clamp, "s:clamp(low, high) -> schedule", "Kept within low..high."},
-    {"compose", schedule_compose, "s:compose(clock) -> schedule",
+    {"clamp", schedule_clamp, "schedule:clamp(low, high) -> schedule", "Kept within low..high."},
+    {"compose", schedule_compose, "schedule:compose(clock) -> schedule",
      "s at the share of training that `clock` gives: lc.ramp {{0, 0.5}, {1, 1}} as clock starts it half way in."},
     {0},
 };

@@ -1,6 +1,7 @@
 --- What Tab completes: file names inside a string, option names inside a call's { }, else names, fields and methods.
 -- Nothing is called to find out: a chain such as a.b.c is followed by its fields only.
 
+local help = require "lacuna.help"
 local terminal = require "lacuna.repl.terminal"
 
 local keywords = {
@@ -8,7 +9,7 @@ local keywords = {
   "or", "repeat", "return", "then", "true", "until", "while",
 }
 
---- The names that can follow a value: keys of a table, and what its metatable's __index table has.
+--- The names that can follow a value: keys of a table and of its metatable's __index table, documented methods.
 local function names_of(value)
   local names, seen = {}, {}
   local function add(name)
@@ -17,19 +18,17 @@ local function names_of(value)
       names[#names + 1] = name
     end
   end
-  local depth = 0
-  while value ~= nil and depth < 10 do
-    local meta = debug.getmetatable(value)
-    if type(value) == "table" then
-      for name in next, value do add(name) end
+  local function add_keys(list)
+    if type(list) == "table" then
+      for name in next, list do add(name) end
     end
-    for _, name in ipairs(meta and meta.__names and meta.__names(value) or {}) do add(name) end
-    value = meta and rawget(meta, "__index")
-    if type(value) == "function" then
-      for name in next, rawget(meta, "methods") or {} do add(name) end
-      break
-    end
-    depth = depth + 1
+  end
+  local meta = debug.getmetatable(value)
+  add_keys(value)
+  if meta then
+    add_keys(rawget(meta, "__index"))
+    for _, name in ipairs(meta.__names and meta.__names() or {}) do add(name) end
+    for _, name in ipairs(help.methods(meta.__name or "")) do add(name) end
   end
   return names
 end

@@ -96,7 +96,7 @@ local function print_help(topic)
   if topic == nil then
     print(about)
   else
-    print(require "lacuna.help"(topic))
+    print(require("lacuna.help").describe(topic))
   end
 end
 

@@ -159,3 +159,62 @@ describe("the prompt", function()
     session { { key = "\16" }, { "answer = 6 * 7" }, "", { "\r\n> " }, "answer", { "\n42\r\n> " } }
   end)
 end)
+
+describe("help", function()
+  local describe_topic = require("lacuna.help").describe
+  local lc = require "lacuna"
+
+  it("finds a function by name, by name without lc, and by itself, with its options", function()
+    local text = describe_topic "lc.zeros"
+    assert.truthy(text:find "^lc.zeros%(shape, {dtype, device}%) %-> tensor\n")
+    assert.truthy(text:find "\n  dtype ")
+    assert.equal(text, describe_topic "zeros")
+    assert.equal(text, describe_topic(lc.zeros))
+  end)
+
+  it("describes methods, values, modules and functions written in Lua", function()
+    assert.truthy(describe_topic "tensor:matmul":find("x:matmul(y) -> tensor", 1, true))
+    assert.truthy(describe_topic(lc.zeros { 2 }):find "^a tensor; methods:\n.* matmul ")
+    assert.truthy(describe_topic "lc.mask":find "lc.mask.of.*mask:hold")
+    assert.truthy(describe_topic(lc.params):find "Declares a recipe's options")
+    assert.truthy(describe_topic(describe_topic):find 'What `topic` is, as text')
+    assert.equal("a function of Lua's own library", describe_topic(print))
+  end)
+
+  it("suggests a name for one that is not known", function()
+    assert.equal("nothing is known of 'lc.zeross' (did you mean 'zeros'?)", describe_topic "lc.zeross")
+  end)
+end)
+
+describe("completion", function()
+  local complete = require "lacuna.repl.complete"
+
+  setup(function()
+    rawset(_G, "x_of_test", require("lacuna").zeros { 2 })
+    rawset(_G, "lc_of_test", require "lacuna")
+  end)
+  teardown(function()
+    rawset(_G, "x_of_test", nil)
+    rawset(_G, "lc_of_test", nil)
+  end)
+
+  for line, want in pairs {
+    ["x_of_test:matm"] = "ul",
+    ["lc_of_test.prune.magn"] = "itude",
+    ["y = lc_of_test.aran"] = "ge",
+    ["lc.prune.magnitude(layers, { spa"] = "rsity = ",
+    ["lc.prune.magnitude(f(1), { sparsity = 0.5, sc"] = "ope = ",
+    ["for k, v in pai"] = "rs",
+    ["repe"] = "at",
+    ["lc.load 'tests/spec/prompt_s"] = "pec.lua",
+    ["lc.load 'tests/sp"] = "ec/",
+  } do
+    it("continues " .. line, function() assert.equal(want, (complete(line))) end)
+  end
+
+  it("lists what could follow", function()
+    local insert, list = complete "x_of_test:su"
+    assert.same({ nil, "sub  sum" }, { insert, list })
+    assert.is_nil((complete "x_of_test:nothing"))
+  end)
+end)

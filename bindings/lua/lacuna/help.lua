@@ -3,11 +3,13 @@
 
 local errors = require "lacuna.errors"
 
-local documents -- name -> {signature, text, options}; "zeros" is lc.zeros, "tensor:matmul" a method
+local help = {}
 
-local function open_documents()
-  documents = documents or require "lacuna.core.docs"
-  return documents
+local LUA_FUNCTION = "a function of Lua's own library"
+
+--- name -> {signature, text, options}: "zeros" is lc.zeros, "tensor:matmul" a method.
+local function rows()
+  return require "lacuna.core.docs"
 end
 
 local function option_line(option)
@@ -52,56 +54,90 @@ local function describe_function(fn)
   return table.concat(result, "\n")
 end
 
---- Methods of a value whose metatable has a table of them.
-local function describe_value(value)
-  local meta = debug.getmetatable(value)
-  local kind = meta and meta.__name or type(value)
-  local name = kind:gsub("^lacuna%.", "")
-  local methods = {}
-  for key in pairs(open_documents()) do
-    local method = key:match("^" .. name .. ":(.+)$")
-    if method then methods[#methods + 1] = method end
+--- The documented methods of a type, in order: those of "lacuna.mask" are the rows "mask:hold", ...
+---@param type_name string
+---@return string[]
+function help.methods(type_name)
+  local prefix = type_name:gsub("^lacuna%.", "") .. ":"
+  local list = {}
+  for key in pairs(rows()) do
+    if key:sub(1, #prefix) == prefix then list[#list + 1] = key:sub(#prefix + 1) end
   end
-  table.sort(methods)
-  local text = "a " .. name
-  if #methods > 0 then text = text .. "; methods:\n  " .. table.concat(methods, " ") end
-  return text
+  table.sort(list)
+  return list
 end
 
---- Follows "a.b.c" or "a.b:c" from the globals; nil when it leads nowhere.
+local function in_lines(words, width)
+  local lines, line = {}, " "
+  for _, word in ipairs(words) do
+    if #line + #word + 1 > width then lines[#lines + 1], line = line, " " end
+    line = line .. " " .. word
+  end
+  lines[#lines + 1] = line
+  return table.concat(lines, "\n")
+end
+
+--- The signatures of the functions in a module of the library, and of the methods of the type of that name: "mask" is
+-- lc.mask and what mask:hold() is called on.
+local function describe_group(name)
+  local list = {}
+  for key, row in pairs(rows()) do
+    if key:match "^([%w_]+)[.:]" == name then list[#list + 1] = row.signature end
+  end
+  table.sort(list)
+  return #list > 0 and table.concat(list, "\n") or nil
+end
+
+local function describe_value(value)
+  local meta = debug.getmetatable(value)
+  local type_name = meta and meta.__name or type(value)
+  local methods = help.methods(type_name)
+  local text = "a " .. type_name:gsub("^lacuna%.", "")
+  return #methods == 0 and text or text .. "; methods:\n" .. in_lines(methods, 80)
+end
+
+--- Follows "a.b.c" or "a.b:c" from the globals and the library; nil when it leads nowhere.
 local function follow(path)
   local value = _G
   for name in path:gmatch "[^.:]+" do
     local ok, field = pcall(function() return value[name] end)
+    if value == _G and name == "lc" then ok, field = true, require "lacuna" end
     if not ok or field == nil then return nil end
     value = field
   end
   return value
 end
 
+--- The row of a function of C, found by comparing it with the library's.
+local function row_of(fn)
+  for key, row in pairs(rows()) do
+    if not key:find ":" and follow("lc." .. key) == fn then return row end
+  end
+end
+
 local function describe_name(name)
   local key = name:gsub("^lc%.", "")
-  local rows = open_documents()
-  if rows[key] then return describe_row(rows[key]) end
   local value = follow(name) or follow("lc." .. name)
-  if value ~= nil then
-    local row
-    local method = name:match "[:.]([%a_][%w_]*)$"
-    if type(value) == "function" and method then row = rows["tensor:" .. method] end
-    return row and describe_row(row) or type(value) == "function" and describe_function(value) or describe_value(value)
-  end
+  local method = name:match "[:.]([%a_][%w_]*)$"
+  local row = rows()[key] or type(value) == "function" and method and rows()["tensor:" .. method]
+  if row then return describe_row(row) end
+  local text = describe_group(key) or type(value) == "function" and describe_function(value)
+  if text then return text end
+  if type(value) == "function" then return LUA_FUNCTION end
+  if value ~= nil then return describe_value(value) end
   local names = {}
-  for known in pairs(rows) do names[#names + 1] = known end
+  for known in pairs(rows()) do names[#names + 1] = known end
   return ("nothing is known of '%s'%s"):format(name, errors.suggestion(key, names))
 end
 
---- What `topic` is, as text: a name such as "lc.prune.magnitude" or "tensor:matmul", or any value.
+--- What `topic` is, as text: a name such as "lc.prune.magnitude", "lc.mask" or "tensor:matmul", or any value.
 ---@param topic any
 ---@return string
-return function(topic)
+function help.describe(topic)
   if type(topic) == "string" then return describe_name(topic) end
-  if type(topic) == "function" then
-    return describe_function(topic) or "a function of C; ask by its name: help \"lc.zeros\""
-  end
-  return describe_value(topic)
+  if type(topic) ~= "function" then return describe_value(topic) end
+  local row = row_of(topic)
+  return row and describe_row(row) or describe_function(topic) or LUA_FUNCTION
 end
+
+return help
