@@ -211,6 +211,18 @@ describe("a name that tensors do not have", function()
 end)
 
 describe("in place", function()
+  it("a matrix is copied into a transposed one, and back, at any size", function()
+    for _, size in ipairs { { 65, 130 }, { 1, 7 }, { 7, 1 }, { 33, 32 }, { 200, 3 } } do
+      for _, dtype in ipairs { "f32", "f64", "i32", "u8" } do
+        local x = lc.arange(size[1] * size[2]):reshape(size):to(dtype)
+        local y = lc.zeros({ size[2], size[1] }, { dtype = dtype })
+        y:t():copy_(x)
+        assert.is_true(y:t():eq(x):all():item())
+        assert.is_true(y:eq(x:t():clone()):all():item())
+      end
+    end
+  end)
+
   it("gives the same numbers as the form that makes a tensor", function()
     local stream = lc.stream("in place", 3)
     for _, name in ipairs { "exp", "neg", "sigmoid", "sqrt", "square", "gelu", "round" } do

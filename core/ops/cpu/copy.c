@@ -11,8 +11,8 @@ typedef struct transpose_job {
     const char *x;
     char *y;
     size_t size;
-    int64_t rows, cols;          /* of y, whose elements are y[r * y_row + c] */
-    int64_t x_row, y_row, x_col; /* x[r * x_row + c * x_col], x_row is 1 */
+    int64_t rows, cols;   /* of y, whose elements are y[r * y_row + c] */
+    int64_t y_row, x_col; /* x[r + c * x_col] */
 } transpose_job;
 
 #define TRANSPOSE(width, T)                                                                  \
@@ -39,18 +39,17 @@ static void transpose_rows(void *context, int64_t begin, int64_t end) {
     }
 }
 
-/* Is this a matrix whose rows are y's columns? Then *j says how. */
+/* Is this a matrix whose rows are y's columns? Then *j says how. Either of the two may be the one that lies in rows. */
 static bool as_transposition(const lc_iter *it, lc_tensor *x, lc_tensor *y, transpose_job *j) {
-    *j = (transpose_job){.x = lc_data(x),
-                         .y = lc_data(y),
-                         .size = lc_dtype_size(x->dtype),
-                         .rows = it->shape[0],
-                         .cols = it->inner,
-                         .x_row = it->strides[0][0],
-                         .y_row = it->strides[1][0],
-                         .x_col = it->inner_stride[0]};
-    return it->ndim == 1 && x->dtype == y->dtype && j->size != 2 && j->x_row == 1 && j->x_col > 1 &&
-           it->inner_stride[1] == 1;
+    *j = (transpose_job){.x = lc_data(x), .y = lc_data(y), .size = lc_dtype_size(x->dtype)};
+    if (it->ndim != 1 || x->dtype != y->dtype || j->size == 2) return false;
+    bool x_strided = it->strides[0][0] == 1 && it->inner_stride[0] > 1 && it->inner_stride[1] == 1;
+    bool y_strided = it->strides[1][0] == 1 && it->inner_stride[1] > 1 && it->inner_stride[0] == 1;
+    j->rows = x_strided ? it->shape[0] : it->inner;
+    j->cols = x_strided ? it->inner : it->shape[0];
+    j->y_row = x_strided ? it->strides[1][0] : it->inner_stride[1];
+    j->x_col = x_strided ? it->inner_stride[0] : it->strides[0][0];
+    return x_strided || y_strided;
 }
 
 /* -- copies and casts -------------------------------------------------------------------------- */
