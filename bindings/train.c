@@ -61,7 +61,8 @@ static const lcl_option steps_rows[] = {
      .doc = "{{params = selection | leaves | handle, lr, weight_decay, optimizer, ...}, ...}: first match wins"},
     {"params", LCL_ANY, .doc = "leaves trained beside the model's parameters"},
     {"eval", LCL_ANY,
-     .doc = "a dataset, or function(model, t) -> number, measured every eval_every steps and at the end"},
+     .doc =
+         "a dataset, list of batches, or function(model, t) -> number, measured every eval_every steps and at the end"},
     {"eval_every", LCL_INT, FIELD(eval_every), .min = 1, .max = 1e15, .doc = "steps between evaluations"},
     {"log_every", LCL_INT, FIELD(log_every), .min = 1, .max = 1e15, .doc = "steps between lines in the run's metrics"},
     {"save_every", LCL_INT, FIELD(save_every), .min = 1, .max = 1e15,
@@ -366,18 +367,22 @@ const lcl_type LCL_TRAINER = {"lacuna.trainer", release_trainer, trainer_methods
 
 /* -- evaluation, and what a run measures of the process -- */
 
-/* evaluate(model, dataset, batch) -> mean loss over its labelled tokens */
+/* evaluate(model, dataset, batch size), evaluate(model, batch) -> sum of the losses of its labelled tokens, their number */
 static int evaluate(lua_State *L) {
     lc_model *model = lcl_check(L, 1, &LCL_MODEL);
-    lc_dataset *data = lcl_check(L, 2, &LCL_DATASET);
-    int64_t batch = lcl_integer(L, 3);
-    double loss = 0;
+    lc_dataset *data = lcl_test(L, 2, &LCL_DATASET);
+    double sum = 0;
+    int64_t count = 0, batch_size = data ? lcl_integer(L, 3) : 0;
+    lc_batch batch = {0};
+    if (!data) lcl_batch(L, 2, &batch);
     lua_State *outer = lcl_enter(L);
-    lc_status status = lc_evaluate(model, data, batch, &loss);
+    lc_status status =
+        data ? lc_evaluate(model, data, batch_size, &sum, &count) : lc_evaluate_batch(model, &batch, &sum, &count);
     lcl_leave(outer);
     lcl_done(L, status, 0);
-    lua_pushnumber(L, loss);
-    return 1;
+    lua_pushnumber(L, sum);
+    lua_pushinteger(L, count);
+    return 2;
 }
 
 /* steps_per_epoch(dataset, batch, accumulate) */

@@ -317,35 +317,32 @@ lc_status lc_trainer_drop(lc_trainer *t) {
 
 /* -- evaluation -- */
 
-static lc_status evaluate_batch(lc_model *m, lc_loader *loader, double *sum, int64_t *count) {
-    lc_batch batch = {0};
+lc_status lc_evaluate_batch(lc_model *m, const lc_batch *batch, double *sum, int64_t *count) {
     lc_tensor *labels = NULL, *loss = NULL;
     int64_t n = 0;
-    lc_status status;
-    LC_GOTO(done, lc_loader_next(loader, &batch));
-    LC_GOTO(done, lc_model_labels(m, &batch, &labels, &n));
-    if (n == 0) goto done;
-    LC_GOTO(done, lc_model_loss(m, &batch, NULL, &loss));
+    LC_TRY(lc_model_labels(m, batch, &labels, &n));
+    lc_tensor_release(labels);
+    if (n == 0) return LC_OK;
+    bool recording = lc_set_recording(false);
+    lc_status status = lc_model_loss(m, batch, NULL, &loss);
+    lc_set_recording(recording);
+    if (status) return status;
     *sum += (double)n * lc_get_f64(loss, loss->offset);
     *count += n;
-done:
     lc_tensor_release(loss);
-    lc_tensor_release(labels);
-    lc_batch_release(&batch);
-    return status;
+    return LC_OK;
 }
 
-lc_status lc_evaluate(lc_model *m, lc_dataset *data, int64_t batch, double *loss) {
+lc_status lc_evaluate(lc_model *m, lc_dataset *data, int64_t batch_size, double *sum, int64_t *count) {
     lc_loader *loader = NULL;
-    LC_TRY(lc_loader_new(data, &(lc_loader_options){.batch = batch, .in_order = true}, &loader));
-    double sum = 0;
-    int64_t count = 0;
-    bool recording = lc_set_recording(false);
+    LC_TRY(lc_loader_new(data, &(lc_loader_options){.batch = batch_size, .in_order = true}, &loader));
     lc_status status = LC_OK;
-    for (int64_t i = 0; i < lc_loader_batches(loader) && !status; i++) status = evaluate_batch(m, loader, &sum, &count);
-    lc_set_recording(recording);
+    for (int64_t i = 0; i < lc_loader_batches(loader) && !status; i++) {
+        lc_batch batch = {0};
+        status = lc_loader_next(loader, &batch);
+        if (!status) status = lc_evaluate_batch(m, &batch, sum, count);
+        lc_batch_release(&batch);
+    }
     lc_loader_free(loader);
-    if (!status && count == 0) status = lc_fail(LC_EINVAL, "evaluation: no token of the data has a label");
-    if (!status) *loss = sum / (double)count;
     return status;
 }

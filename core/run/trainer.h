@@ -93,7 +93,9 @@ lc_status lc_trainer_drop(lc_trainer *t);
  */
 lc_status lc_trainer_sync(lc_trainer *t);
 
-/* Mean loss over the labelled tokens of a whole dataset, dropout off, no graph. */
-lc_status lc_evaluate(lc_model *m, lc_dataset *data, int64_t batch, double *loss);
+/* Adds the loss of each labelled token, and their number; dropout off, no graph. */
+lc_status lc_evaluate_batch(lc_model *m, const lc_batch *batch, double *sum, int64_t *count);
+/* The same over a whole dataset. */
+lc_status lc_evaluate(lc_model *m, lc_dataset *data, int64_t batch_size, double *sum, int64_t *count);
 
 #endif

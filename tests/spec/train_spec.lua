@@ -160,6 +160,73 @@ describe("a step", function()
   end)
 end)
 
+describe("a function of batches", function()
+  it("may end the loop", function()
+    local model, batches = tiny.gpt2(), tiny.batches(5, 2, 11)
+    local result = lc.train(model, function(i) return batches[i] end, { steps = 9, accumulate = 2, lr = 1e-2 })
+    assert.equal(3, result.steps)
+    local same = tiny.gpt2()
+    lc.train(same, batches, { epochs = 1, steps = 9, accumulate = 2, lr = 1e-2 })
+    assert.same(tiny.weights(same), tiny.weights(model))
+  end)
+end)
+
+describe("a dataset", function()
+  local words = {}
+  for i = 1, 400 do words[i] = ("abcdefgh"):rep(3):sub(i % 8 + 1, i % 8 + 1 + i % 6) end
+  local data = lc.dataset { tokenizer = lc.tokenizer.bytes(), text = table.concat(words, " "), length = 16 }
+  local function fresh() return tiny.gpt2 { vocab_size = 257 } end
+
+  it("is read in whole epochs: a step mixes none", function()
+    local examples = #data
+    local batches = (examples + 2) // 3
+    local per_epoch = (batches + 3) // 4
+    local tokens, count = 0, 0
+    for t in lc.steps(fresh(), data, { epochs = 2, batch = 3, accumulate = 4 }) do
+      tokens, count = tokens + t.tokens, count + 1
+      if count == per_epoch then assert.equal(16 * examples, tokens) end
+    end
+    assert.equal(2 * per_epoch, count)
+    assert.equal(2 * 16 * examples, tokens)
+  end)
+
+  it("of n micro-batches of b is a dataset of batches of n*b", function()
+    local results = {}
+    for i, options in ipairs { { batch = 6 }, { batch = 2, accumulate = 3 } } do
+      options.epochs, options.lr, options.optimizer, options.seed = 1.5, 0.1, "sgd", 4
+      local model = fresh()
+      results[i] = lc.train(model, data, options)
+      results[i].weights = tiny.weights(model)
+    end
+    assert.equal(results[1].steps, results[2].steps)
+    assert.equal(results[1].tokens, results[2].tokens)
+    assert.is_true(tiny.difference(results[2].weights, results[1].weights) < 1e-4)
+  end)
+
+  it("ends at the earlier of steps and epochs, and goes on counting from start", function()
+    assert.equal(2, lc.train(fresh(), data, { steps = 2, epochs = 50 }).steps)
+    local whole, first = fresh(), fresh()
+    lc.train(whole, data, { steps = 6, optimizer = "sgd", lr = 0.1 })
+    lc.train(first, data, { steps = 3, optimizer = "sgd", lr = 0.1 })
+    local result = lc.train(first, data, { steps = 6, start = 3, optimizer = "sgd", lr = 0.1 })
+    assert.equal(6, result.steps)
+    assert.same(tiny.weights(whole), tiny.weights(first))
+  end)
+
+  it("is what evaluation measures, like the list of its batches", function()
+    local seen = {}
+    for i, eval in ipairs { data, { data[1], data[2] } } do
+      local model = fresh()
+      seen[i] = lc.train(model, data, { steps = 1, eval = eval }).eval
+      local sum, n = 0, 0
+      for k = 1, i == 1 and #data or 2 do
+        sum, n = sum + model:loss(data[k]):item(), n + 1
+      end
+      assert.near(sum / n, seen[i], 1e-5)
+    end
+  end)
+end)
+
 describe("held masks", function()
   it("survive momentum, decay and accumulation", function()
     for _, optimizer in ipairs { "sgd", "adamw" } do

@@ -249,7 +249,8 @@ local function begin_step(loop)
   _, _, t.lr, t.progress = trainer:state()
   local batches = loop.source.fetch(loop)
   if not batches then
-    loop.step = loop.step - 1
+    trainer:drop()
+    loop.step, loop.current = loop.step - 1, nil
     return nil
   end
   if loop.objective then run_objective(loop, t, batches) else trainer:forward() end
@@ -257,12 +258,27 @@ local function begin_step(loop)
   return t
 end
 
+--- Mean loss over the labelled tokens of a dataset or a list of batches.
+local function mean_loss(model, data, batch_size)
+  if is_dataset(data) then
+    local sum, count = core.evaluate(model, data, batch_size)
+    return sum / count
+  end
+  if type(data) ~= "table" then errors.fail "steps: eval must be a dataset, a list of batches, or a function" end
+  local total, labels = 0, 0
+  for _, batch in ipairs(data) do
+    local sum, count = core.evaluate(model, batch)
+    total, labels = total + sum, labels + count
+  end
+  return total / labels
+end
+
 local function evaluate(loop, t)
   local eval, value = loop.user_options.eval
   if type(eval) == "function" then
     value = grad.no_grad(eval, loop.model, t)
   else
-    value = core.evaluate(loop.model, eval, loop.options.batch)
+    value = mean_loss(loop.model, eval, loop.options.batch)
   end
   if type(value) ~= "number" then errors.fail("steps: eval must give a number, got %s", tostring(value)) end
   if loop.run then loop.run:log { step = t.step, eval = value } end
@@ -294,12 +310,13 @@ local function end_step(loop)
   if loop.run then loop.run:end_step(loop) end
 end
 
---- Drops a step that has not been updated, and gives the loop's memory back.
+--- Drops a step that has not been updated, and gives the moments' memory back at once.
 function loop_meta.__close(loop)
   if loop.closed then return end
+  local trainer <close> = loop.trainer
   loop.closed = true
   loop.bar:close()
-  if loop.current then loop.trainer:drop() end
+  if loop.current then trainer:drop() end
   loop.current = nil
 end
 
@@ -310,8 +327,8 @@ local function advance(loop)
     local t = begin_step(loop)
     if t then return t end
   end
-  loop_meta.__close(loop)
   if loop.run then loop.run:end_loop(loop) end
+  loop_meta.__close(loop)
   return nil
 end
 
