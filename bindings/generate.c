@@ -5,8 +5,8 @@
 #include "text.h"
 
 static const lcl_option generate_rows[] = {
-    {"tokens", LCL_INT, offsetof(lc_generate_options, tokens), .min = 0, .max = 1e9, .fallback = "64",
-     .doc = "at most so many new tokens"},
+    {"tokens", LCL_INT, offsetof(lc_generate_options, tokens), .min = 0, .max = 1e9,
+     .doc = "at most so many new tokens; default 64, fewer where the model's positions end"},
     {"temperature", LCL_NUMBER, offsetof(lc_generate_options, temperature), .min = 0, .max = 1e6,
      .doc = "0 = greedy, the default; 1 where top_k or top_p is given"},
     {"top_k", LCL_INT, offsetof(lc_generate_options, top_k), .min = 1, .max = 1e9,
@@ -28,7 +28,7 @@ static int64_t end_of_text(const lc_model *m) {
 }
 
 static void read_generate(lua_State *L, int arg, const lc_model *m, lc_generate_options *o) {
-    *o = (lc_generate_options){.temperature = -1, .end = end_of_text(m)};
+    *o = (lc_generate_options){.tokens = -1, .temperature = -1, .end = end_of_text(m)};
     lcl_options(L, arg, &lcl_generate_set, o);
     if (o->temperature < 0) o->temperature = o->top_k || o->top_p < 1 ? 1 : 0;
     int type = lcl_field(L, arg, "seed");
@@ -127,6 +127,13 @@ static void push_slots(lua_State *L, lua_Integer n, lc_tensor ***slots) {
     }
 }
 
+/* As many as there is room for behind the longest prompt, 64 at most. */
+static int64_t default_tokens(const lc_model *m, lc_tensor *const *prompts, lua_Integer n) {
+    int64_t longest = 0;
+    for (lua_Integer i = 0; i < n; i++) longest = lc_max(longest, lc_numel(prompts[i]));
+    return lc_max(0, lc_min(64, m->sizes.positions + 1 - longest)); /* the last one is not read again */
+}
+
 int lcl_model_generate(lua_State *L) {
     lc_model *m = lcl_check(L, 1, &LCL_MODEL);
     lc_generate_options o;
@@ -140,6 +147,7 @@ int lcl_model_generate(lua_State *L) {
     lc_tensor ***slots = lua_newuserdatauv(L, (size_t)n * sizeof *slots, 0);
     push_slots(L, n, slots);
     lc_tensor **prompts = push_prompts(L, m, 2, n);
+    if (o.tokens < 0) o.tokens = default_tokens(m, prompts, n);
     lua_State *outer = lcl_enter(L);
     lc_status status = lc_model_generate(m, prompts, n, &o, made);
     lcl_leave(outer);

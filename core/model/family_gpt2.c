@@ -96,7 +96,7 @@ static lc_status embed_rows(lc_param *table, lc_tensor *ids, lc_tensor **x) {
     return lc_apply(LC_OP_EMBEDDING, NULL, (lc_tensor *[]){table->leaf, ids}, 2, x);
 }
 
-/* sum = sum + more; takes over both. */
+/* *sum += more; takes over `more`. */
 static lc_status add_to(lc_tensor **sum, lc_tensor *more) {
     lc_tensor *result = NULL;
     lc_status status = lc_binary(LC_OP_ADD, *sum, more, &result);

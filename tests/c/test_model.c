@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/pool.h"
 #include "check.h"
 #include "grad/graph.h"
 #include "io/safetensors.h"
@@ -250,6 +251,31 @@ static void test_bad_files(void) {
     lc_model_release(m);
 }
 
+/* -- interruption ------------------------------------------------------------------------------- */
+
+static void test_interruption(void) {
+    lc_model *m = tiny();
+    lc_tensor *ids = some_ids(), *keep = thirds(m->linears[0]->weight, 0);
+    lc_snapshot *snapshot = NULL;
+    int32_t tokens[40] = {0};
+    lc_perplexity_result result;
+    double before = loss_value(m, ids);
+    CHECK_OK(lc_model_snapshot(m, &snapshot));
+    lc_cancel();
+    CHECK(lc_model_perplexity(m, tokens, 40, &(lc_perplexity_options){0}, &result) == LC_ECANCEL);
+    CHECK_OK(lc_param_hold(m->linears[0]->weight, keep, true)); /* writes are whole */
+    CHECK_OK(lc_model_restore(m, snapshot));
+    lc_cancel_clear();
+    CHECK(loss_value(m, ids) != before);
+    lc_param_lift(m->linears[0]->weight);
+    CHECK_OK(lc_model_restore(m, snapshot));
+    CHECK(loss_value(m, ids) == before);
+    lc_tensor_release(ids);
+    lc_tensor_release(keep);
+    lc_snapshot_release(snapshot);
+    lc_model_release(m);
+}
+
 /* -- failing allocations ------------------------------------------------------------------------ */
 
 static lc_status whole_life(lc_tensor *ids) {
@@ -311,6 +337,7 @@ int main(void) {
     test_recomputation();
     test_save_and_load();
     test_bad_files();
+    test_interruption();
     test_failing_allocations();
     CHECK_OK(lc_remove_tree(scratch));
     return check_done();

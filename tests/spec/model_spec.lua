@@ -365,6 +365,10 @@ describe("generation", function()
     assert.same({}, model:generate({ 7, 8 }, { tokens = 5, stop = free[1] }))
   end)
 
+  it("goes on to the last position when nothing is said of tokens", function()
+    assert.equal(14, #model:generate({ 1, 2, 3 }, { stop = false }))
+  end)
+
   it("says what does not fit", function()
     assert_error("a prompt of 3 tokens and 50 more do not fit into 16 positions", model.generate, model, { 1, 2, 3 },
       { tokens = 50 })
