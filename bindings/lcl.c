@@ -145,8 +145,18 @@ void lcl_collect(lua_State *L) {
     live_after_collection = lc_memory_get().live;
 }
 
+static int nothing(lua_State *L) {
+    (void)L;
+    return 0;
+}
+
 void lcl_collect_all(lua_State *L) {
-    lua_gc(L, LUA_GCCOLLECT);
+    /* Lua drops a finalizer that it has no memory to call: a call must have room first. */
+    lua_pushcfunction(L, nothing);
+    if (lua_pcall(L, 0, 0, 0) == LUA_OK)
+        lua_gc(L, LUA_GCCOLLECT);
+    else
+        lua_pop(L, 1);
     lc_memory_trim();
     live_after_collection = lc_memory_get().live;
 }
@@ -180,8 +190,8 @@ static void keep_handle(lcl_handle *h, lcl_scope *scope) {
     if (listed && scope) link_handle(h, scope);
 }
 
-/* `seen` is the stack index of the set of tables already walked. */
-static void keep_value(lua_State *L, int index, int seen, lcl_scope *scope) {
+/* Keeps a tensor; puts a table that is not in the set at `seen` there and at the end of the list at `seen` + 1. */
+static void visit(lua_State *L, int index, int seen, lcl_scope *scope) {
     index = lua_absindex(L, index);
     lcl_handle *h = to_handle(L, index, &LCL_TENSOR);
     if (h) keep_handle(h, scope);
@@ -190,21 +200,29 @@ static void keep_value(lua_State *L, int index, int seen, lcl_scope *scope) {
     bool known = lua_rawget(L, seen) != LUA_TNIL;
     lua_pop(L, 1);
     if (known) return;
-    luaL_checkstack(L, 8, "tables nested too deep");
     lua_pushvalue(L, index);
     lua_pushboolean(L, true);
     lua_rawset(L, seen);
-    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
-        keep_value(L, -1, seen, scope);
-        keep_value(L, -2, seen, scope);
-    }
+    lua_pushvalue(L, index);
+    lua_rawseti(L, seen + 1, (lua_Integer)lua_rawlen(L, seen + 1) + 1);
 }
 
+/* A list and no recursion: tables may be nested deeper than the C stack is. */
 static void keep_in(lua_State *L, int index, lcl_scope *scope) {
     index = lua_absindex(L, index);
+    luaL_checkstack(L, 8, NULL);
     lua_newtable(L);
-    keep_value(L, index, lua_gettop(L), scope);
-    lua_pop(L, 1);
+    lua_newtable(L);
+    int seen = lua_gettop(L) - 1;
+    visit(L, index, seen, scope);
+    for (lua_Integer i = 1; lua_rawgeti(L, seen + 1, i) != LUA_TNIL; i++) {
+        for (lua_pushnil(L); lua_next(L, seen + 2); lua_pop(L, 1)) {
+            visit(L, -1, seen, scope);
+            visit(L, -2, seen, scope);
+        }
+        lua_settop(L, seen + 1);
+    }
+    lua_settop(L, seen - 1);
 }
 
 void lcl_keep(lua_State *L, int index) {

@@ -102,7 +102,9 @@ static json_t **push_json(lua_State *L, int index) {
         *slot = json_string(lua_tostring(L, index));
     else
         lcl_error(L, "model: a configuration holds numbers, strings and booleans, got %s", lcl_describe(L, index));
-    if (!*slot) lcl_error(L, "model: %s cannot be stored", lcl_describe(L, index));
+    if (!*slot)
+        lcl_error(L, "model: %s: %sout of memory", lcl_describe(L, index),
+                  lua_type(L, index) == LUA_TSTRING ? "not UTF-8, or " : "");
     return slot;
 }
 

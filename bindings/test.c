@@ -31,6 +31,19 @@ static int fail_at(lua_State *L) {
     return 0;
 }
 
+/* failing(n, times, fn, ...) -> pcall(fn, ...): the n-th allocation in it fails, and the times - 1 after it. Garbage
+ * waits: Lua drops a finalizer that it has no memory to call, and what it would have freed is lost. */
+static int failing(lua_State *L) {
+    lua_gc(L, LUA_GCSTOP);
+    lc_memory_fail_times((uint64_t)lcl_integer(L, 1), (uint64_t)lcl_integer(L, 2));
+    int status = lua_pcall(L, lua_gettop(L) - 3, LUA_MULTRET, 0);
+    lc_memory_fail_at(0);
+    lua_gc(L, LUA_GCRESTART);
+    lua_pushboolean(L, status == LUA_OK);
+    lua_replace(L, 2);
+    return lua_gettop(L) - 1;
+}
+
 /* fail_write_at(n, errno): the n-th write from now fails; 0 = off */
 static int fail_write_at(lua_State *L) {
     lc_file_fail_at((uint64_t)lcl_integer(L, 1), (int)lcl_integer(L, 2));
@@ -98,6 +111,7 @@ int luaopen_lacuna_test(lua_State *L) {
         {"live", live},
         {"allocations", allocations},
         {"fail_at", fail_at},
+        {"failing", failing},
         {"fail_write_at", fail_write_at},
         {"force_ref", force_ref},
         {"ops", ops},

@@ -333,3 +333,78 @@ char *lc_path_join(const char *dir, const char *name) {
     char *path = NULL;
     return lc_strbuf_take(&b, &path, NULL) ? NULL : path;
 }
+
+/* -- directories that appear whole
+ * -------------------------------------------------------------------------------------------------------------- */
+
+/* The directory that holds `path`, made when it is missing. */
+static lc_status make_parent(const char *path) {
+    const char *slash = strrchr(path, '/');
+    if (!slash || slash == path) return LC_OK;
+    char *parent = lc_strndup(path, (size_t)(slash - path));
+    lc_status status = parent ? lc_make_dirs(parent) : LC_ENOMEM;
+    lc_free(parent);
+    return status;
+}
+
+/* "a/b//" as "a/b". */
+static char *without_slash(const char *path) {
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    return lc_strndup(path, n);
+}
+
+lc_status lc_directory_begin(const char *path, char **fresh) {
+    char *plain = without_slash(path), *inner = NULL, *name = NULL;
+    lc_status status = plain ? make_parent(plain) : LC_ENOMEM;
+    if (!status && lc_is_dir(plain)) {
+        inner = lc_path_join(plain, "new");
+        if (!inner) status = LC_ENOMEM;
+    } else if (!status && lc_file_exists(plain)) {
+        status = fail_errno(plain, "make the directory", ENOTDIR);
+    }
+    if (!status) name = temporary_name(inner ? inner : plain);
+    if (!status && !name) status = LC_ENOMEM;
+    if (!status && mkdir(name, 0777)) status = fail_errno(path, "write", errno);
+    lc_free(plain);
+    lc_free(inner);
+    if (status)
+        lc_free(name);
+    else
+        *fresh = name;
+    return status;
+}
+
+/* Keeps the message of what went wrong before. */
+static void remove_quietly(const char *fresh) {
+    if (rmdir(fresh) == 0 || errno == ENOENT) return;
+    DIR *dir = opendir(fresh);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) unlinkat(dirfd(dir), entry->d_name, 0);
+    if (dir) closedir(dir);
+    rmdir(fresh);
+}
+
+/* Nothing is allocated here: memory that runs out must not part the files. */
+static lc_status move_files(const char *fresh, const char *path) {
+    DIR *from = opendir(fresh), *to = from ? opendir(path) : NULL;
+    int error = to ? 0 : errno;
+    for (struct dirent *entry; !error && (entry = readdir(from));)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            if (renameat(dirfd(from), entry->d_name, dirfd(to), entry->d_name)) error = errno;
+    if (to) (void)!fsync(dirfd(to));
+    if (from) closedir(from);
+    if (to) closedir(to);
+    return error ? fail_errno(path, "put the finished files in place", error) : LC_OK;
+}
+
+lc_status lc_directory_end(lc_status status, char *fresh, const char *path) {
+    if (!status && lc_is_dir(path))
+        status = move_files(fresh, path);
+    else if (!status && rename(fresh, path))
+        status = fail_errno(path, "write", errno);
+    else if (!status)
+        sync_directory_of(path);
+    remove_quietly(fresh);
+    lc_free(fresh);
+    return status;
+}

@@ -35,6 +35,12 @@ bool lc_file_exists(const char *path);
 bool lc_is_dir(const char *path);
 /* Removes a file or a directory tree; missing is fine. */
 lc_status lc_remove_tree(const char *path);
+/* Files that belong together, such as a model's: they are written into a fresh directory and moved into `path` when all
+ * are there, so that a failure leaves `path` as it was. Begin gives the fresh directory's path, in `path` where that
+ * exists and else beside it, for End to free. */
+lc_status lc_directory_begin(const char *path, char **fresh);
+/* Moves the files when `status` is LC_OK, removes them when not; returns `status`, or what went wrong with the moving. */
+lc_status lc_directory_end(lc_status status, char *fresh, const char *path);
 /* "dir/name" into fresh memory (lc_free). NULL when out of memory. */
 char *lc_path_join(const char *dir, const char *name);
 

@@ -24,7 +24,7 @@ typedef struct cached {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static lc_memory_stats stats;
-static uint64_t allocations, fail_at;
+static uint64_t allocations, fail_at, fail_times; /* fail_at: 0 = off */
 static cached *classes[CLASSES];
 
 /* While one thread runs alone, counting takes no lock: two locks cost more than adding 64 numbers. */
@@ -46,6 +46,7 @@ static void leave(void) {
 static bool fails_now(void) {
     allocations++;
     if (fail_at == 0 || --fail_at > 0) return false;
+    if (--fail_times > 0) fail_at = 1;
     return true;
 }
 
@@ -206,10 +207,15 @@ void lc_memory_trim(void) {
     leave();
 }
 
-void lc_memory_fail_at(uint64_t n) {
+void lc_memory_fail_times(uint64_t n, uint64_t times) {
     enter();
-    fail_at = n;
+    fail_at = times ? n : 0;
+    fail_times = times;
     leave();
+}
+
+void lc_memory_fail_at(uint64_t n) {
+    lc_memory_fail_times(n, 1);
 }
 
 uint64_t lc_memory_count(void) {

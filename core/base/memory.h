@@ -37,6 +37,9 @@ void lc_memory_trim(void);
 /* The n-th allocation from now fails once (1 = the next; 0 = off). Cached buffers count as allocations, so a sweep is
  * repeatable. */
 void lc_memory_fail_at(uint64_t n);
+/* The same for `times` allocations in a row: Lua collects garbage and asks again, so that one failure is no error to it.
+ */
+void lc_memory_fail_times(uint64_t n, uint64_t times);
 /* Allocations done so far: the range of a sweep. */
 uint64_t lc_memory_count(void);
 /* Largest resident size of the process so far, and now, in bytes (from /proc). */

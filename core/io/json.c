@@ -55,7 +55,10 @@ lc_status lc_json_parse(const char *text, size_t length, const char *name, json_
     json_t *value = json_loadb(text, length, flags, &error);
     if (!value && json_error_code(&error) == json_error_numeric_overflow)
         value = json_loadb(text, length, flags | JSON_DECODE_INT_AS_REAL, &error);
-    if (!value && out_of_memory) return lc_fail(LC_ENOMEM, "%s: out of memory while reading JSON", name);
+    if (out_of_memory) { /* even with a value: the parser leaves out the letters that it has no memory for */
+        json_decref(value);
+        return lc_fail(LC_ENOMEM, "%s: out of memory while reading JSON", name);
+    }
     if (!value)
         return lc_fail(LC_EFORMAT, "%s: line %d, column %d: not JSON: %s", name, error.line, error.column, error.text);
     *out = value;

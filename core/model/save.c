@@ -71,12 +71,29 @@ static lc_status write_weights(lc_model *m, const char *directory) {
     return status;
 }
 
-lc_status lc_model_save(lc_model *m, const char *directory) {
-    LC_TRY(lc_model_enforce(m));
-    LC_TRY(lc_make_dirs(directory));
+static lc_status write_all(lc_model *m, const char *directory) {
     LC_TRY(write_json(directory, "config.json", final_config, m));
     LC_TRY(write_json(directory, "generation_config.json", final_generation, m));
     if (m->tokenizer) LC_TRY(lc_tokenizer_save(m->tokenizer, directory));
     LC_TRY(write_weights(m, directory));
     return lc_held_write(m, directory);
+}
+
+/* What an earlier save left there about masks, where this one has none. */
+static lc_status drop_old_masks(const char *fresh, const char *directory) {
+    char *now = lc_path_join(fresh, "lacuna.safetensors"), *before = lc_path_join(directory, "lacuna.safetensors");
+    lc_status status = now && before ? LC_OK : LC_ENOMEM;
+    if (!status && !lc_file_exists(now)) status = lc_remove_tree(before);
+    lc_free(now);
+    lc_free(before);
+    return status;
+}
+
+lc_status lc_model_save(lc_model *m, const char *directory) {
+    LC_TRY(lc_model_enforce(m));
+    char *fresh = NULL;
+    LC_TRY(lc_directory_begin(directory, &fresh));
+    lc_status status = write_all(m, fresh);
+    if (!status) status = drop_old_masks(fresh, directory);
+    return lc_directory_end(status, fresh, directory);
 }

@@ -157,17 +157,33 @@ lc_status lc_optim_update(lc_optim *o, double rate, double scale) {
     return status;
 }
 
+/* `factor` as a tensor of g's shape. */
+static lc_status factor_like(lc_tensor *g, double factor, lc_tensor **out) {
+    lc_tensor *one = NULL;
+    LC_TRY(lc_tensor_scalar(g->dtype, factor, &one));
+    lc_status status = lc_view_expand(one, g->ndim, g->shape, out);
+    lc_tensor_release(one);
+    return status;
+}
+
+/* The factors are made first: once the first gradient is scaled nothing may stop the others from being. */
 lc_status lc_optim_scale(lc_optim *o, double factor) {
     if (factor == 1) return LC_OK;
-    for (int64_t i = 0; i < o->n; i++) {
-        lc_tensor *g = o->slots[i].leaf->grad, *by = NULL;
-        if (!g) continue;
-        LC_TRY(lc_tensor_scalar(g->dtype, factor, &by));
-        lc_status status = lc_run_into(LC_OP_MUL, NULL, (lc_tensor *[]){g, by}, 2, &g);
-        lc_tensor_release(by);
-        LC_TRY(status);
+    lc_tensor **by = lc_calloc((size_t)o->n, sizeof *by);
+    if (!by) return LC_ENOMEM;
+    lc_status status = LC_OK;
+    for (int64_t i = 0; i < o->n && !status; i++)
+        if (o->slots[i].leaf->grad) status = factor_like(o->slots[i].leaf->grad, factor, &by[i]);
+    if (!status) status = lc_poll();
+    lc_cancel_hold();
+    for (int64_t i = 0; i < o->n && !status; i++) {
+        lc_tensor *g = o->slots[i].leaf->grad;
+        if (g) status = lc_run_into(LC_OP_MUL, NULL, (lc_tensor *[]){g, by[i]}, 2, &g);
     }
-    return LC_OK;
+    lc_cancel_release();
+    for (int64_t i = 0; i < o->n; i++) lc_tensor_release(by[i]);
+    lc_free(by);
+    return status;
 }
 
 lc_status lc_optim_clear(lc_optim *o) {

@@ -163,10 +163,15 @@ static lc_status write_merges(const lc_tokenizer *t, const char *directory) {
     return status;
 }
 
-lc_status lc_tokenizer_save(const lc_tokenizer *t, const char *directory) {
-    LC_TRY(lc_make_dirs(directory));
+static lc_status write_all(const lc_tokenizer *t, const char *directory) {
     LC_TRY(write_json(directory, "vocab.json", vocabulary_object(t)));
     LC_TRY(write_merges(t, directory));
     LC_TRY(write_json(directory, "tokenizer_config.json", config_object(t)));
     return write_json(directory, "tokenizer.json", tokenizer_object(t));
+}
+
+lc_status lc_tokenizer_save(const lc_tokenizer *t, const char *directory) {
+    char *fresh = NULL;
+    LC_TRY(lc_directory_begin(directory, &fresh));
+    return lc_directory_end(write_all(t, fresh), fresh, directory);
 }

@@ -99,15 +99,16 @@ lc_status cpu_cat(const lc_call *call) {
     return LC_OK;
 }
 
-/* where(mask, attr.a, x). */
+/* where(mask, attr.a, x). The number is a tensor on the stack: a weight is pruned in place, where an allocation that
+ * fails would leave some layers pruned and others not. */
 lc_status cpu_masked_fill(const lc_call *call) {
-    lc_tensor *x = call->in[0], *mask = call->in[1], *number = NULL, *wide = NULL;
+    lc_tensor *x = call->in[0];
     lc_block choose = lc_simd_get()->map[LC_OP_WHERE][x->dtype];
     if (!choose) return cpu_on_ref(call);
-    LC_TRY(lc_tensor_scalar(x->dtype, call->attr->a, &number));
-    lc_status status = lc_view_expand(number, x->ndim, x->shape, &wide);
-    if (!status) status = cpu_map(choose, call->attr, call->out[0], (lc_tensor *[]){mask, wide, x}, 3);
-    lc_tensor_release(wide);
-    lc_tensor_release(number);
-    return status;
+    double cell = 0;
+    lc_storage storage = {.refs = 1, .bytes = sizeof cell, .data = &cell};
+    lc_tensor number = {.refs = 1, .dtype = x->dtype, .ndim = x->ndim, .storage = &storage}; /* all strides are 0 */
+    memcpy(number.shape, x->shape, sizeof number.shape);
+    lc_set_f64(&number, 0, call->attr->a);
+    return cpu_map(choose, call->attr, call->out[0], (lc_tensor *[]){call->in[1], &number, x}, 3);
 }
