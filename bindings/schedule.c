@@ -69,20 +69,16 @@ static int make_schedule(lua_State *L) {
 }
 
 static int make_ramp(lua_State *L) {
-    static const char *const curves[] = {"linear", "cubic", "cosine"};
-    static const lc_curve values[] = {LC_CURVE_LINEAR, LC_CURVE_CUBIC, LC_CURVE_COSINE};
+    static const struct {
+        const char *name;
+        lc_curve curve;
+    } curves[] = {{"linear", LC_CURVE_LINEAR}, {"cubic", LC_CURVE_CUBIC}, {"cosine", LC_CURVE_COSINE}};
     if (!lua_istable(L, 1)) lcl_expected(L, 1, "a knot list {{value, from}, ..., curve = \"linear\"}");
-    lc_curve curve = LC_CURVE_LINEAR;
-    if (lua_getfield(L, 1, "curve") != LUA_TNIL) {
-        const char *name = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
-        int found = -1;
-        for (int i = 0; i < 3; i++)
-            if (strcmp(name, curves[i]) == 0) found = i;
-        if (found < 0) lcl_error(L, "ramp: curve must be 'linear', 'cubic' or 'cosine', got %s", lcl_describe(L, -1));
-        curve = values[found];
-    }
-    lua_pop(L, 1);
-    return push_knots(L, 1, curve);
+    int type = lua_getfield(L, 1, "curve");
+    const char *name = type == LUA_TNIL ? "linear" : type == LUA_TSTRING ? lua_tostring(L, -1) : "";
+    for (int i = 0; i < 3; i++)
+        if (strcmp(name, curves[i].name) == 0) return push_knots(L, 1, curves[i].curve);
+    lcl_error(L, "ramp: curve must be 'linear', 'cubic' or 'cosine', got %s", lcl_describe(L, -1));
 }
 
 static int schedule_at(lua_State *L) {
@@ -148,7 +144,8 @@ const lcl_type LCL_SCHEDULE = {"lacuna.schedule", release, NULL, meta};
 static const lcl_function methods[] = {
     {"at", schedule_at, "schedule:at(progress, step) -> number",
      "The value at a share of training, t.progress; schedules with knots at steps need t.step too."},
-    {"add", schedule_add, "schedule:add(other) -> schedule", "The sum with a number, knot list or schedule; s + other too."},
+    {"add", schedule_add, "schedule:add(other) -> schedule",
+     "The sum with a number, knot list or schedule; s + other too."},
     {"multiply", schedule_multiply, "schedule:multiply(other) -> schedule",
      "The product with a number, knot list or schedule; s * other too."},
     {"clamp", schedule_clamp, "schedule:clamp(low, high) -> schedule", "Kept within low..high."},

@@ -19,7 +19,8 @@ local function rows(directory, name)
   return list
 end
 
---- Runs a recipe here, at toy scale: what its file returns, and its lines. `replace` stands in for functions of lc meanwhile.
+--- Runs a recipe here, at toy scale: what its file returns, and its lines. `replace` stands in for functions of lc
+-- meanwhile.
 local function play(name, replace)
   local directory = os.tmpname()
   os.remove(directory)
@@ -70,7 +71,8 @@ for _, name in ipairs { "per_step", "pdp", "resprop", "gradual", "movement", "di
       local began = clock()
       local whole = cli.shell(command("whole", ""))
       assert.equal("", whole.err)
-      cli.shell(("%s & pid=$!; sleep %.3f; kill -9 $pid; wait $pid"):format(command("killed", ""), 0.6 * (clock() - began)))
+      local delay = 0.6 * (clock() - began)
+      cli.shell(("%s & pid=$!; sleep %.3f; kill -9 $pid; wait $pid"):format(command("killed", ""), delay))
       local resumed = cli.shell(command("killed", "--resume"))
       assert.equal("", resumed.err)
       assert.equal(0, resumed.status)

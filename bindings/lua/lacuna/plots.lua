@@ -75,8 +75,8 @@ local function range(list, coordinate)
   return low, high
 end
 
---- Where a logarithmic axis has its marks: at 1, 2 and 5 times the powers of ten, or, where fewer than three of those lie
--- between the numbers, at equal steps.
+--- Where a logarithmic axis has its marks: at 1, 2 and 5 times the powers of ten, or, where fewer than three of those
+-- lie between the numbers, at equal steps.
 local function log_tics(list, coordinate)
   local low, high = range(list, coordinate)
   local first, last = math.floor(math.log(low, 10)), math.ceil(math.log(high, 10))
@@ -103,7 +103,8 @@ local function script(list, opts, ys, picture)
     "set terminal pngcairo size 1200,720 fontscale 1.25 linewidth 1.5 background '#FFFFFF' noenhanced",
     "set output '" .. picture:gsub("'", "''") .. "'",
     "set lmargin 11", "set rmargin 4", "set border 3 linecolor '#666666'", "set tics nomirror textcolor '#333333'",
-    "set grid linecolor '#DDDDDD' linetype 1", "set autoscale fix", "set offsets graph 0.03, graph 0.03, graph 0.06, graph 0.06",
+    "set grid linecolor '#DDDDDD' linetype 1",
+    "set autoscale fix", "set offsets graph 0.03, graph 0.03, graph 0.06, graph 0.06",
     "set key " .. (#list > 1 and "top left reverse Left samplen 2" or "off"),
     "set xlabel " .. quoted(opts.x), "set ylabel " .. quoted(opts.label or table.concat(ys, ", ")),
   }

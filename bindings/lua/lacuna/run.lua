@@ -101,8 +101,10 @@ end
 local function open(opts)
   check_options(opts)
   local dir, resumed = choose((opts.out or options.value.out or "runs") .. "/" .. slug(opts.name), options.value.resume)
-  local run = setmetatable({ name = opts.name, dir = dir, resumed = resumed, state = grad.exempt {}, cursor = 0, stage_number = 0,
-    loop_number = 0, models = {} }, run_meta)
+  local run = setmetatable({
+    name = opts.name, dir = dir, resumed = resumed, state = grad.exempt {}, cursor = 0, stage_number = 0,
+    loop_number = 0, models = {},
+  }, run_meta)
   files.make_dirs(dir .. "/checkpoints")
   run.index = load_index(run)
   clean(run)
