@@ -1,6 +1,7 @@
 /* blas.c: finds, configures and opens OpenBLAS. */
 #define _GNU_SOURCE
 #include "ops/blas.h"
+#include "ops/gemm_avx512.h"
 
 #include <dlfcn.h>
 #include <link.h>
@@ -16,9 +17,7 @@ static bool opened, keep_environment;
  * named after newer CPUs were no faster in f32. NULL: an old CPU, which the library knows. */
 static const char *fastest_kernels(void) {
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
-        return "SKYLAKEX";
+    if (lc_has_avx512()) return "SKYLAKEX";
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "HASWELL";
     return NULL;
 }

@@ -1,9 +1,11 @@
-/* gemm.c: cuts products into tiles, and runs each tile as one BLAS call. */
+/* gemm.c: cuts products into tiles, and runs each tile by the library, or in f32 on CPUs with AVX-512 by gemm_avx512.c.
+ */
 #include "ops/gemm.h"
 
 #include "base/memory.h"
 #include "base/pool.h"
 #include "ops/blas.h"
+#include "ops/gemm_avx512.h"
 #include "ops/op.h"
 
 #include <limits.h>
@@ -31,6 +33,7 @@ typedef struct job {
     int64_t rows, cols;   /* of a tile */
     int64_t down, across; /* tiles of one product */
     bool vectors;         /* a tile is done row by row, with matrix-vector products */
+    bool own;             /* by lc_sgemm_avx512 */
     int64_t deep, depth;  /* partial products, and the inner dimension of each; deep 0: not cut */
     char *partial;        /* (deep, M, N) */
 } job;
@@ -41,6 +44,10 @@ static const void *at(const void *base, size_t size, int64_t index) {
 
 static void gemm(const job *j, int M, int N, int K, const void *A, const void *B, double beta, void *C, int64_t ldc) {
     const lc_product *p = j->p;
+    if (j->own) {
+        lc_sgemm_avx512(p->trans_a, p->trans_b, M, N, K, (float)p->alpha, A, p->lda, B, p->ldb, (float)beta, C, ldc);
+        return;
+    }
     int ta = p->trans_a ? LC_BLAS_TRANS : LC_BLAS_NO_TRANS, tb = p->trans_b ? LC_BLAS_TRANS : LC_BLAS_NO_TRANS;
     if (p->dtype == LC_F32)
         j->blas->sgemm(LC_BLAS_ROW_MAJOR, ta, tb, M, N, K, (float)p->alpha, A, (int)p->lda, B, (int)p->ldb, (float)beta,
@@ -91,20 +98,22 @@ static int64_t round_up(int64_t n, int64_t step) {
 
 /* What packing costs a tile for each multiply-add: its part of A is packed once for each column strip and of B once for
  * each row strip. Wide tiles suit the library better than tall ones, by a factor of about two. */
-static double packing(int64_t rows, int64_t cols) {
-    return 1.0 / (double)rows + 2.0 / (double)cols;
+static double packing(const job *j, int64_t rows, int64_t cols) {
+    return 1.0 / (double)rows + (j->own ? 1.0 : 2.0) / (double)cols;
 }
 
 /* Of the grids with `count` tiles, the one that packs least. */
-static double choose_grid(const lc_product *p, int64_t count, int64_t *rows, int64_t *cols) {
+static double choose_grid(const job *j, int64_t count, int64_t *rows, int64_t *cols) {
+    const lc_product *p = j->p;
     double best = 1e300;
     for (int64_t down = 1; down <= count; down *= 2) {
         int64_t across = count / down;
         int64_t r = lc_min(p->M, round_up((p->M + down - 1) / down, 16));
-        int64_t c = lc_min(p->N, round_up((p->N + across - 1) / across, 16));
+        int64_t c = lc_min(p->N, round_up((p->N + across - 1) / across, 48));
         int64_t tiles = ((p->M + r - 1) / r) * ((p->N + c - 1) / c);
-        if (tiles * 8 < count * 7 || packing(r, c) >= best) continue; /* rounding left too few to share, or no gain */
-        best = packing(r, c);
+        if (tiles * 8 < count * 7 || packing(j, r, c) >= best)
+            continue; /* rounding left too few to share, or no gain */
+        best = packing(j, r, c);
         *rows = r;
         *cols = c;
     }
@@ -122,7 +131,7 @@ static void choose_tiles(job *j) {
     } else if (work > 2 * SMALL) {
         int64_t rows, cols, first = p->batches > 1 ? 1 : 2;
         for (int64_t count = first; count == first || work > TILE * (double)count; count *= 2) {
-            double cost = choose_grid(p, count, &rows, &cols);
+            double cost = choose_grid(j, count, &rows, &cols);
             if (cost > 1e9 || (cost > MOST_PACKING && count > first && work < LONGEST * (double)count)) break;
             j->rows = rows;
             j->cols = cols;
@@ -181,6 +190,18 @@ static lc_status run_deep(job *j) {
     return status;
 }
 
+/* Its rows and panels of columns want to be full. Where the environment chose the library's kernels, it chose for all
+ * products. */
+static bool own_kernel(const lc_product *p) {
+    return p->dtype == LC_F32 && p->M >= 16 && p->K >= 16 && (p->N >= 256 || p->N % 48 == 0) &&
+           lc_gemm_has_own_kernel();
+}
+
+bool lc_gemm_has_own_kernel(void) {
+    lc_blas_info info;
+    return lc_has_avx512() && lc_blas_describe(&info) == LC_OK && info.chosen;
+}
+
 static lc_status check(const lc_product *p) {
     if (p->dtype != LC_F32 && p->dtype != LC_F64)
         return lc_fail(LC_EDTYPE, "gemm: needs f32 or f64, got %s", lc_dtype_name(p->dtype));
@@ -195,6 +216,7 @@ lc_status lc_products(const lc_product *p) {
     if (p->M == 0 || p->N == 0 || p->batches == 0) return LC_OK;
     job j = {.p = p, .size = lc_dtype_size(p->dtype)};
     LC_TRY(lc_blas_open(&j.blas));
+    j.own = own_kernel(p);
     double work = (double)p->M * (double)p->N * (double)p->K * (double)p->batches;
     if (is_deep(p)) {
         LC_TRY(run_deep(&j));

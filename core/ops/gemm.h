@@ -1,6 +1,6 @@
 /* gemm.h: matrix products on all threads, with the same bits at any number of them.
  *
- * The output is cut into tiles whose sizes depend on the shape alone; each tile is one BLAS call on one thread over the
+ * The output is cut into tiles whose sizes depend on the shape alone; each tile is done on one thread over the
  * whole inner dimension, so that no sum is ever split by the number of threads. Between tiles the cancel flag is
  * polled. Row-major throughout: a matrix is a pointer and the distance between its rows, in elements. f32 and f64. */
 #ifndef LC_GEMM_H
@@ -39,5 +39,8 @@ typedef struct lc_product {
 } lc_product;
 
 lc_status lc_products(const lc_product *p);
+
+/* Do f32 products on this CPU run by gemm_avx512.c, and by the library only where they are small? */
+bool lc_gemm_has_own_kernel(void);
 
 #endif

@@ -135,6 +135,7 @@ int main(void) {
         for (int t = 0; t < 4; t++) {
             check_product(types[d], t & 1, t & 2, 37, 53, 29, 0.25);
             check_product(types[d], t & 1, t & 2, 200, 311, 190, 0);
+            check_product(types[d], t & 1, t & 2, 117, 289, 811, 0.25);
             check_product(types[d], t & 1, t & 2, 1, 700, 333, 0);
             check_product(types[d], t & 1, t & 2, 3, 1025, 64, 1);
             check_product(types[d], t & 1, t & 2, 5, 1, 7, 1);

@@ -1,13 +1,13 @@
 /* cpu.c: the table of the cpu backend: ref, with the rows that this directory does better. */
 #include "ops/cpu/cpu.h"
+#include "ops/gemm_avx512.h"
 
 const lc_simd *lc_simd_get(void) {
     static const lc_simd *chosen;
     if (!chosen) {
         __builtin_cpu_init();
         bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-        bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+        bool avx512 = avx2 && lc_has_avx512();
         chosen = avx512 ? &lc_simd_avx512 : avx2 ? &lc_simd_avx2 : &lc_simd_plain;
     }
     return chosen;

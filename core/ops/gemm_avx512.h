@@ -1,0 +1,15 @@
+/* gemm_avx512.h: the kernel of f32 products on CPUs with AVX-512. Private to core/ops/gemm.c. */
+#ifndef LC_GEMM_AVX512_H
+#define LC_GEMM_AVX512_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* May lc_sgemm_avx512 be called on this CPU? */
+bool lc_has_avx512(void);
+
+/* C = alpha op(A) op(B) + beta C as lc_gemm says, on the calling thread; M, N, K > 0. */
+void lc_sgemm_avx512(bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K, float alpha, const float *A,
+                     int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc);
+
+#endif
