@@ -96,17 +96,31 @@ static int hash(lua_State *L) {
     return 1;
 }
 
+/* hash_file(path) -> 32 hex digits of its content */
+static int hash_file(lua_State *L) {
+    char digits[33];
+    lcl_done(L, lc_hash_file(lcl_string(L, 1), digits), 0);
+    lua_pushstring(L, digits);
+    return 1;
+}
+
+static int watch(lua_State *L) {
+    (void)L;
+    lc_file_watch();
+    return 0;
+}
+
+/* watched(i) -> the i-th file that was read since watch(), from 1; nil past the last */
+static int watched(lua_State *L) {
+    lua_pushstring(L, lc_file_watched((size_t)lcl_integer(L, 1) - 1));
+    return 1;
+}
+
 int luaopen_lacuna_files(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"append", append},
-        {"write", write},
-        {"read", read},
-        {"make_dirs", make_dirs},
-        {"remove_tree", remove_tree},
-        {"exists", exists},
-        {"hash", hash},
-        {"list", list},
-        {NULL, NULL},
+        {"append", append},           {"write", write},   {"read", read},       {"make_dirs", make_dirs},
+        {"remove_tree", remove_tree}, {"exists", exists}, {"hash", hash},       {"list", list},
+        {"hash_file", hash_file},     {"watch", watch},   {"watched", watched}, {NULL, NULL},
     };
     if (luaL_newmetatable(L, DIRECTORY)) {
         lua_pushcfunction(L, close_directory);

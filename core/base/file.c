@@ -59,6 +59,34 @@ struct lc_reader {
     char *path;
 };
 
+/* What lc_file_watch asks for. */
+static struct {
+    bool on;
+    char **paths;
+    size_t count;
+} watched;
+
+void lc_file_watch(void) {
+    watched.on = true;
+}
+
+const char *lc_file_watched(size_t i) {
+    return i < watched.count ? watched.paths[i] : NULL;
+}
+
+static lc_status remember(const char *path) {
+    if (!watched.on) return LC_OK;
+    for (size_t i = 0; i < watched.count; i++)
+        if (strcmp(watched.paths[i], path) == 0) return LC_OK;
+    char **grown = lc_realloc(watched.paths, (watched.count + 1) * sizeof *grown);
+    if (!grown) return LC_ENOMEM;
+    watched.paths = grown;
+    char *copy = lc_strdup(path);
+    if (!copy) return LC_ENOMEM;
+    watched.paths[watched.count++] = copy;
+    return LC_OK;
+}
+
 lc_status lc_reader_open(const char *path, lc_reader **out) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return fail_errno(path, "open", errno);
@@ -67,6 +95,10 @@ lc_status lc_reader_open(const char *path, lc_reader **out) {
         int error = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
         close(fd);
         return fail_errno(path, "read as a file", error);
+    }
+    if (remember(path)) {
+        close(fd);
+        return LC_ENOMEM;
     }
     lc_reader *r = lc_alloc(sizeof *r);
     char *copy = r ? lc_strdup(path) : NULL;

@@ -44,6 +44,11 @@ lc_status lc_directory_end(lc_status status, char *fresh, const char *path);
 /* "dir/name" into fresh memory (lc_free). NULL when out of memory. */
 char *lc_path_join(const char *dir, const char *name);
 
+/* From here on the process remembers which files it reads, for the manifests of runs. */
+void lc_file_watch(void);
+/* The i-th path that was read (from 0), each once; NULL past the last. */
+const char *lc_file_watched(size_t i);
+
 /* For tests: the n-th write from now fails with `error` (an errno such as ENOSPC); 0 = off. */
 void lc_file_fail_at(uint64_t n, int error);
 

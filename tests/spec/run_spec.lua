@@ -62,6 +62,29 @@ describe("a run's directory", function()
     end
   end)
 
+  it("notes the hashes of the files that were read, and refuses others on resume", function()
+    local text = [[
+      run:log { loss = lc.load(os.getenv "LACUNA_TEST_MODEL"):loss(batches[1]):item() }
+    ]]
+    local copy = root .. "/model"
+    cli.shell(("mkdir -p %s && cp tests/golden/train/* %s"):format(copy, copy))
+    local function play(flags)
+      local file = assert(io.open(root .. "/recipe.lua", "w"))
+      file:write(PRELUDE, text)
+      file:close()
+      local command = "LACUNA_TEST_MODEL=%s %s --out %s %s %s/recipe.lua"
+      return cli.shell(command:format(copy, cli.program, root, flags, root))
+    end
+    succeeds(play "")
+    local noted = json.decode(read "manifest.json", "manifest").files
+    assert.equal(32, #noted[copy .. "/model.safetensors"])
+    assert.equal(32, #noted[copy .. "/config.json"])
+    assert.is_nil(noted[root .. "/my-run/manifest.json"])
+    succeeds(play "--resume")
+    cli.shell(("echo >> %s/config.json"):format(copy))
+    fails(play "--resume", "config.json has changed since this run began")
+  end)
+
   it("is a new one unless --resume is given", function()
     succeeds(recipe "run:log { x = 1 }")
     assert.matches("my%-run%-2\n$", succeeds(recipe "print(run.dir)"))

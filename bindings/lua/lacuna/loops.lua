@@ -5,6 +5,7 @@
 local checkpoints = require "lacuna.checkpoints"
 local core = require "lacuna.core.train"
 local files = require "lacuna.core.files"
+local manifest = require "lacuna.manifest"
 local stages = require "lacuna.stages"
 
 local SAVE_SECONDS = 600 -- between checkpoints of a loop that does not say save_every
@@ -33,6 +34,7 @@ end
 
 --- Called when a loop is made: puts it where its last checkpoint was.
 function loops.begin_loop(run, loop)
+  manifest.add_files(run.manifest, run.dir)
   loop.key, loop.saved_at = new_key(run), core.seconds()
   local saved = run.index.loops[loop.key]
   if not saved then return end

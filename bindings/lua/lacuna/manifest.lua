@@ -32,8 +32,16 @@ local function present(name, params)
   return {
     lacuna_format = FORMAT, name = name, recipe = recipe(), params = copy(params), seed = random.seed(),
     engine = { version = system.version, lua = _VERSION }, cpu = system.cpu(), threads = system.threads(),
-    blas = blas(), started = os.date "!%Y-%m-%dT%H:%M:%SZ",
+    blas = blas(), files = {},
+    started = os.date "!%Y-%m-%dT%H:%M:%SZ",
   }
+end
+
+--- What goes into the file: all but what only the running process needs.
+local function stored(self)
+  local copied = copy(self)
+  copied.path, copied.seen = nil, nil
+  return copied
 end
 
 --- A resumed run must be the one that was stopped. Another CPU can change the last bits: that is said, not refused.
@@ -55,18 +63,46 @@ local function compare(path, before, now)
   end
 end
 
---- Writes the manifest of a new run, or checks that of a resumed one.
+--- Writes the manifest of a new run, or checks that of a resumed one. From here on files that are read are noted.
 ---@param path string
 ---@param name string
 ---@param params table|nil
 ---@param resumed boolean
+---@return table manifest for manifest.add_files
 function manifest.open(path, name, params, resumed)
   local now = present(name, params)
-  if resumed then
-    compare(path, json.decode(files.read(path), path), now)
-  else
-    files.write(path, json.pretty(now, "manifest"))
+  now.path, now.seen = path, 0
+  files.watch()
+  if not resumed then
+    files.write(path, json.pretty(stored(now), "manifest"))
+    return now
   end
+  local before = json.decode(files.read(path), path)
+  compare(path, before, now)
+  before.path, before.seen = path, 0
+  return before
+end
+
+--- Notes the hashes of files that were read since the last call: models, texts, tokenizers. The run's own files and the
+-- cache of tokens are left out.
+---@param self table from manifest.open
+---@param directory string of the run
+function manifest.add_files(self, directory)
+  local added = false
+  while true do
+    local path = files.watched(self.seen + 1)
+    if not path then break end
+    self.seen = self.seen + 1
+    local own = path:sub(1, #directory + 1) == directory .. "/" or path == options.recipe
+    if not own and not path:find("/lacuna/tokens/", 1, true) and files.exists(path) then
+      local hash, before = files.hash_file(path), self.files[path]
+      if before and before ~= hash then
+        errors.fail("%s: %s has changed since this run began; start a new run without --resume", self.path, path)
+      end
+      self.files[path], added = hash, added or not before
+    end
+  end
+  if added then files.write(self.path, json.pretty(stored(self), "manifest")) end
 end
 
 return manifest

@@ -110,7 +110,7 @@ local function open(opts)
   clean(run)
   run.lines = whole_lines(dir .. "/metrics.jsonl")
   whole_lines(dir .. "/timing.jsonl")
-  manifest.open(dir .. "/manifest.json", opts.name, opts.params, resumed)
+  run.manifest = manifest.open(dir .. "/manifest.json", opts.name, opts.params, resumed)
   return run
 end
 
@@ -133,6 +133,7 @@ function run_methods.log(run, fields)
   local line = { stage = run.stage_name }
   for name, value in pairs(fields) do line[name] = plain(value) end
   local text = json.encode(line, "run:log")
+  manifest.add_files(run.manifest, run.dir)
   run.cursor = run.cursor + 1
   local before = run.lines[run.cursor]
   if before == text then return end

@@ -5,6 +5,7 @@ local core = require "lacuna.core.train"
 local errors = require "lacuna.errors"
 local files = require "lacuna.core.files"
 local json = require "lacuna.json"
+local manifest = require "lacuna.manifest"
 
 local stages = {}
 
@@ -142,6 +143,7 @@ function stages.stage(run, name, models, fn, opts)
     run.stage_name, run.models, run.loop_number = nil, {}, 0
   end })
   local values = table.pack(fn())
+  manifest.add_files(run.manifest, run.dir)
   refuse_changes(name, before)
   finish(run, name, models, values, not opts or opts.keep ~= false)
   stages.log_timing(run, { seconds = core.seconds() - began })
