@@ -14,6 +14,9 @@
 ifeq ($(origin CC),default)
 CC = gcc
 endif
+ifeq ($(MAKELEVEL)$(findstring j,$(MAKEFLAGS)),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
 BUILD  ?= build
 PREFIX ?= /usr/local
 EXTRA  ?=

@@ -28,7 +28,8 @@ return function()
     elseif status == "pending" then
       skipped = skipped + 1
       local record = handler.pendings[#handler.pendings]
-      say(("skipped: %s: %s"):format(handler.getFullName(element), record.message or "no reason given"))
+      local reason = tostring(record.message or "no reason given"):gsub("^%S+:%d+: ", "") -- without a position
+      say(("skipped: %s: %s"):format(handler.getFullName(element), reason))
     elseif status == "failure" then
       failure(handler.failures[#handler.failures])
     elseif status == "error" then
