@@ -1,5 +1,5 @@
-/* fuzz_tokenizer.c: any bytes as tokenizer.json, as vocab.json with merges.txt (separated by a zero byte), and as text.
- */
+/* fuzz_tokenizer.c: any bytes as text, as text to train on, as tokenizer.json, or as vocab.json and merges.txt with a
+ * zero byte between. The first byte chooses. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +21,10 @@ static void write_file(const char *name, const uint8_t *data, size_t size) {
     if (!f) abort();
     fwrite(data, 1, size, f);
     fclose(f);
+}
+
+static void remove_directory(void) {
+    rmdir(directory);
 }
 
 static void remove_file(const char *name) {
@@ -62,30 +66,50 @@ static lc_tokenizer *trained(void) {
     return t;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    if (!directory[0]) {
-        strcpy(directory, "/tmp/lacuna-fuzz-XXXXXX");
-        if (!mkdtemp(directory)) abort();
-    }
-    round_trip(trained(), data, size, true);
+static void learn(const uint8_t *data, size_t size) {
     lc_bpe_options o = {.vocab_size = 280, .min_frequency = 0};
-    lc_tokenizer *learned = NULL;
-    if (size && lc_tokenizer_train((const char *)data, size, &o, &learned)) abort();
-    if (learned) round_trip(learned, data, size, size > 1 && lc_tokenizer_size(learned) > 256);
-    lc_tokenizer_release(learned);
+    lc_tokenizer *t = NULL;
+    if (lc_tokenizer_train((const char *)data, size, &o, &t)) abort();
+    round_trip(t, data, size, lc_tokenizer_size(t) > 256);
+    lc_tokenizer_release(t);
+}
 
+static void load_pair(const uint8_t *data, size_t size) {
+    const uint8_t *zero = memchr(data, 0, size);
+    if (!zero) return;
+    write_file("vocab.json", data, (size_t)(zero - data));
+    write_file("merges.txt", zero + 1, (size_t)(data + size - zero - 1));
+    try_directory(data, size);
+    remove_file("vocab.json");
+    remove_file("merges.txt");
+}
+
+static void load_json(const uint8_t *data, size_t size) {
     write_file("tokenizer.json", data, size);
     try_directory(data, size);
     remove_file("tokenizer.json");
-    const uint8_t *zero = size ? memchr(data, 0, size) : NULL;
-    if (zero) {
-        write_file("vocab.json", data, (size_t)(zero - data));
-        write_file("merges.txt", zero + 1, (size_t)(data + size - zero - 1));
-        try_directory(data, size);
-        remove_file("vocab.json");
-        remove_file("merges.txt");
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    if (!directory[0]) {
+        snprintf(directory, sizeof directory, "/tmp/lacuna-fuzz-%d", (int)getpid());
+        if (lc_make_dirs(directory)) abort();
+        atexit(remove_directory);
     }
-    rmdir(directory);
-    directory[0] = '\0';
+    if (size < 2) return 0;
+    switch (data[0] % 4) {
+    case 0:
+        round_trip(trained(), data + 1, size - 1, true);
+        break;
+    case 1:
+        learn(data + 1, size - 1);
+        break;
+    case 2:
+        load_json(data + 1, size - 1);
+        break;
+    case 3:
+        load_pair(data + 1, size - 1);
+        break;
+    }
     return 0;
 }
