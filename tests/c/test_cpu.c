@@ -5,6 +5,7 @@
 #include "base/random.h"
 #include "check.h"
 #include "ops/backend.h"
+#include "ops/cpu/simd.h"
 
 static lc_tensor *fresh(lc_dtype dtype, int ndim, const int64_t *shape) {
     lc_tensor *t = NULL;
@@ -129,7 +130,17 @@ static void check_elementwise(void) {
     compare(LC_OP_ADD, NULL, (lc_tensor *[]){t, row}, 2, 1e-6);
     lc_attr cast = {.dtype = LC_F32};
     compare(LC_OP_COPY, &cast, &t, 1, 0);
-    release_all((lc_tensor *[]){x, t, row}, 3);
+    compare(LC_OP_NEG, NULL, &t, 1, 0);
+    cast.dtype = LC_F64;
+    compare(LC_OP_COPY, &cast, &t, 1, 0);
+    compare(LC_OP_SUB, NULL, (lc_tensor *[]){t, t}, 2, 0);
+    lc_tensor *y = RANDOM(LC_F32, 1, "y", 70001, 3), *want = NULL; /* into a target that lies across */
+    CHECK_OK(lc_run(LC_OP_ADD, NULL, (lc_tensor *[]){t, y}, 2, &want));
+    CHECK_OK(lc_run_into(LC_OP_ADD, NULL, (lc_tensor *[]){t, y}, 2, &t));
+    CHECK_NEAR(difference(t, want), 0, 0);
+    CHECK_OK(lc_copy_into(t, y));
+    CHECK_NEAR(difference(t, y), 0, 0);
+    release_all((lc_tensor *[]){x, t, row, y, want}, 5);
 }
 
 /* Worst error in units in the last place over `count` numbers from low to high, against double. */
@@ -502,7 +513,61 @@ static void check_solvers(lc_dtype dtype) {
     release_all((lc_tensor *[]){x, turned, gram, b, bad[0], bad[1]}, 6);
 }
 
+/* Ops without a kernel of their own: rare, or as fast as they need to be. */
+static void check_table(void) {
+    static const lc_op on_ref[] = {LC_OP_CUMSUM, LC_OP_SCATTER, LC_OP_INDEX_ADD, LC_OP_NONZERO, LC_OP_TRIANGLE};
+    for (int op = 0; op < LC_OPS; op++) {
+        bool expected = false;
+        for (int i = 0; i < 5; i++) expected = expected || on_ref[i] == (lc_op)op;
+        CHECK((lc_backend_cpu()->kernel[op] == NULL) == expected);
+    }
+}
+
+/* The loops for other CPUs, as far as this one runs them, against those that were chosen. */
+static void check_instruction_sets(void) {
+    enum { N = 333 };
+    const lc_simd *sets[] = {&lc_simd_plain,
+                             __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &lc_simd_avx2 : NULL};
+    const lc_simd *chosen = lc_simd_get();
+    lc_attr attr = {.a = -0.5, .b = 1.5};
+    for (int s = 0; s < 2 && sets[s]; s++) {
+        for (int d = 0; d < LC_DTYPES; d++) {
+            if (lc_dtype_is_half(d)) continue;
+            lc_tensor *in[3] = {RANDOM(d, 2, "a", N), RANDOM(d, 2, "b", N), RANDOM(d, 2, "c", N)}, *y[2];
+            const void *x[] = {lc_data(in[0]), lc_data(in[1]), lc_data(in[2])};
+            for (int op = LC_OP_NEG; op <= LC_OP_XOR; op++) {
+                CHECK((chosen->map[op][d] == NULL) == (sets[s]->map[op][d] == NULL));
+                if (!chosen->map[op][d]) continue;
+                bool test = (op >= LC_OP_IS_NAN && op <= LC_OP_NOT) || op >= LC_OP_EQ;
+                for (int k = 0; k < 2; k++) {
+                    y[k] = fresh(test ? LC_BOOL : (lc_dtype)d, 1, (int64_t[]){N});
+                    (k ? chosen : sets[s])->map[op][d](lc_data(y[k]), x, N, &attr);
+                }
+                CHECK_NEAR(difference(y[0], y[1]), 0, 2e-6);
+                release_all(y, 2);
+            }
+            release_all(in, 3);
+        }
+        lc_tensor *ta = RANDOM(LC_F32, 1, "a", N), *tb = RANDOM(LC_F32, 1, "b", N);
+        const float *a = LC_DATA(float, ta), *b = LC_DATA(float, tb);
+        float p[2][N];
+        CHECK_NEAR(sets[s]->sum(a, N), chosen->sum(a, N), 1e-4);
+        CHECK_NEAR(sets[s]->dot(a, b, N), chosen->dot(a, b, N), 1e-4);
+        CHECK_NEAR(sets[s]->square_sum(a, 0.5, N), chosen->square_sum(a, 0.5, N), 1e-3);
+        CHECK(sets[s]->max(a, N) == chosen->max(a, N) && sets[s]->min(a, N) == chosen->min(a, N));
+        CHECK(!sets[s]->any_nan(a, N));
+        CHECK_NEAR(sets[s]->exp_sum(p[0], a, 2, 1, N), chosen->exp_sum(p[1], a, 2, 1, N), 1e-3);
+        lc_dropout d = {.key = 5, .counter = 6, .threshold = 1u << 31, .scale = 2};
+        sets[s]->dropout(p[0], &d, 3, N);
+        chosen->dropout(p[1], &d, 3, N);
+        CHECK(memcmp(p[0], p[1], sizeof p[0]) == 0);
+        release_all((lc_tensor *[]){ta, tb}, 2);
+    }
+}
+
 int main(void) {
+    check_table();
+    check_instruction_sets();
     check_elementwise();
     check_precision();
     for (int d = LC_F32; d <= LC_F64; d++) {

@@ -77,7 +77,7 @@ lc_status cpu_copy(const lc_call *call) {
     lc_block block = x->dtype == y->dtype ? copies[lc_dtype_size(x->dtype)] : lc_simd_get()->cast[x->dtype][y->dtype];
     if (!block || (x->storage == y->storage && x->offset == y->offset && x->dtype == y->dtype)) return cpu_on_ref(call);
     lc_iter it;
-    lc_iter_init(&it, 2, (lc_tensor *[]){x, y});
+    cpu_walk(&it, 2, (lc_tensor *[]){x, y});
     transpose_job j;
     if (as_transposition(&it, x, y, &j))
         return lc_parallel_range(j.rows, (cpu_row_grain(j.cols) + TILE - 1) / TILE * TILE, transpose_rows, &j);

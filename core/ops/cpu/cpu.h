@@ -27,6 +27,9 @@ static inline int64_t cpu_row_grain(int64_t length) {
 /* y[i] = block(operands[i] ...) over strided operands of one shape; element sizes are those of the dtypes. */
 lc_status cpu_map(lc_block block, const lc_attr *attr, lc_tensor *y, lc_tensor *const *x, int n);
 
+/* lc_iter_init, walking along the last operand as it lies in memory. */
+void cpu_walk(lc_iter *it, int n, lc_tensor *const *t);
+
 /* elementwise.c */
 lc_status cpu_elementwise(const lc_call *call);
 lc_status cpu_where(const lc_call *call);

@@ -110,6 +110,53 @@ static void map_piece(void *context, int64_t index) {
     for (int64_t r = begin; r < end; r++) map_row(j, r, 0, j->it.inner);
 }
 
+void cpu_walk(lc_iter *it, int n, lc_tensor *const *t) {
+    const lc_tensor *y = t[n - 1];
+    lc_tensor turned[OPERANDS + 1], *operands[OPERANDS + 1];
+    int order[LC_MAX_DIMS];
+    bool same = true;
+    for (int d = 0; d < y->ndim; d++) {
+        int at = d;
+        for (; at > 0 && y->strides[order[at - 1]] < y->strides[d]; at--) order[at] = order[at - 1];
+        order[at] = d;
+        same = same && at == d;
+    }
+    if (same) {
+        lc_iter_init(it, n, t);
+        return;
+    }
+    for (int k = 0; k < n; k++) {
+        operands[k] = &turned[k];
+        turned[k] = *t[k];
+        for (int d = 0; d < y->ndim; d++) {
+            turned[k].shape[d] = t[k]->shape[order[d]];
+            turned[k].strides[d] = t[k]->strides[order[d]];
+        }
+    }
+    lc_iter_init(it, n, operands);
+}
+
+/* Is input k a large matrix that lies across the walk, its columns contiguous? Then a transposing copy is faster than gathering element by
+ * element. */
+static bool lies_across(const map_job *j, int k) {
+    return j->it.ndim == 1 && j->it.strides[k][0] == 1 && j->it.inner_stride[k] > 1 && j->size[k] != 2 &&
+           j->it.rows * j->it.inner > GRAIN;
+}
+
+/* The same with a contiguous copy of input k. */
+static lc_status map_with_copy(lc_block block, const lc_attr *attr, lc_tensor *y, lc_tensor *const *x, int n, int k) {
+    lc_tensor *inputs[OPERANDS], *copy = NULL;
+    for (int i = 0; i < n; i++) inputs[i] = x[i];
+    LC_TRY(lc_tensor_new(x[k]->dtype, y->ndim, y->shape, LC_CPU, &copy));
+    lc_attr same = {.dtype = x[k]->dtype};
+    lc_call call = {.op = LC_OP_COPY, .attr = &same, .n_in = 1, .n_out = 1, .in = {x[k]}, .out = {copy}};
+    lc_status status = cpu_copy(&call);
+    inputs[k] = copy;
+    if (!status) status = cpu_map(block, attr, y, inputs, n);
+    lc_tensor_release(copy);
+    return status;
+}
+
 lc_status cpu_map(lc_block block, const lc_attr *attr, lc_tensor *y, lc_tensor *const *x, int n) {
     map_job j = {.block = block, .attr = attr, .n = n, .rows_per_piece = 1, .pieces_per_row = 1};
     lc_tensor *operands[OPERANDS + 1] = {NULL};
@@ -120,8 +167,10 @@ lc_status cpu_map(lc_block block, const lc_attr *attr, lc_tensor *y, lc_tensor *
         j.size[k] = lc_dtype_size(operands[k]->dtype);
         if (k < n) data[k] = j.data[k];
     }
-    lc_iter_init(&j.it, n + 1, operands);
+    cpu_walk(&j.it, n + 1, operands);
     if (j.it.rows == 0) return LC_OK;
+    for (int k = 0; k < n; k++)
+        if (lc_is_contiguous(y) && lies_across(&j, k)) return map_with_copy(block, attr, y, x, n, k);
     bool contiguous = j.it.rows == 1;
     for (int k = 0; k <= n; k++) contiguous = contiguous && (j.it.inner_stride[k] == 1 || j.it.inner == 1);
     if (contiguous && j.it.inner <= GRAIN) { /* the common small case */
