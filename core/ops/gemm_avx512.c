@@ -6,16 +6,21 @@
  * stored transposed. A sum runs along k in one register, so it does not depend on how a product is cut into tiles. */
 #include "ops/gemm_avx512.h"
 
+#include <immintrin.h>
+#include <string.h>
+
 bool lc_has_avx512(void) {
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
+#ifdef __clang__ /* the fuzzers' compiler */
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
+#else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512")
 #pragma GCC optimize("O3")
-#include <immintrin.h>
-#include <string.h>
+#endif
 
 enum {
     ROWS = 8,    /* of C in registers: 8 x 3 vectors */
@@ -190,3 +195,7 @@ void lc_sgemm_avx512(bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K
                            k == 0 ? beta : 1, C + n, ldc);
         }
 }
+
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
