@@ -35,7 +35,7 @@ typedef struct job {
     bool vectors;         /* a tile is done row by row, with matrix-vector products */
     bool own;             /* by lc_sgemm_avx512 */
     int64_t deep, depth;  /* partial products, and the inner dimension of each; deep 0: not cut */
-    char *partial;        /* (deep, M, N) */
+    void *partial;        /* (deep, M, N) */
 } job;
 
 static const void *at(const void *base, size_t size, int64_t index) {
@@ -154,7 +154,7 @@ static void run_partial(void *context, int64_t index) {
     int64_t k0 = index * j->depth, k1 = lc_min(k0 + j->depth, p->K);
     const void *A = at(p->A, j->size, p->trans_a ? k0 * p->lda : k0),
                *B = at(p->B, j->size, p->trans_b ? k0 : k0 * p->ldb);
-    gemm(j, (int)p->M, (int)p->N, (int)(k1 - k0), A, B, 0, j->partial + (size_t)(index * p->M * p->N) * j->size, p->N);
+    gemm(j, (int)p->M, (int)p->N, (int)(k1 - k0), A, B, 0, (void *)at(j->partial, j->size, index * p->M * p->N), p->N);
 }
 
 #define ADD_PARTIALS(T)                                                                               \

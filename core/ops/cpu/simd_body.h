@@ -245,21 +245,27 @@ static inline lanes choose_lanes(lane_mask m, lanes a, lanes b) {
     return (lanes)((m & (lane_mask)a) | (~m & (lane_mask)b));
 }
 
-#define EXTREME(name, start, better)                                                     \
-    static float name(const float *x, int64_t n) {                                       \
-        lanes best[4];                                                                   \
-        for (int j = 0; j < 4; j++) best[j] = (lanes){0} + start;                        \
-        int64_t i = 0;                                                                   \
-        for (; i + 4 * LANES <= n; i += 4 * LANES)                                       \
-            for (int j = 0; j < 4; j++) {                                                \
-                lanes a = load(x + i + j * LANES);                                       \
-                best[j] = choose_lanes(a better best[j], a, best[j]);                    \
-            }                                                                            \
-        float t[4 * LANES], result = start;                                              \
-        memcpy(t, best, sizeof t);                                                       \
-        for (int j = 0; j < 4 * LANES; j++) result = t[j] better result ? t[j] : result; \
-        for (; i < n; i++) result = x[i] better result ? x[i] : result;                  \
-        return result;                                                                   \
+#define EXTREME(name, start, better)                                                                  \
+    static float name(const float *x, int64_t n) {                                                    \
+        lanes m0 = (lanes){0} + start, m1 = m0, m2 = m0, m3 = m0;                                     \
+        int64_t i = 0;                                                                                \
+        for (; i + 4 * LANES <= n; i += 4 * LANES) {                                                  \
+            lanes a = load(x + i), b = load(x + i + LANES);                                           \
+            lanes c = load(x + i + 2 * LANES), d = load(x + i + 3 * LANES);                           \
+            m0 = choose_lanes(a better m0, a, m0);                                                    \
+            m1 = choose_lanes(b better m1, b, m1);                                                    \
+            m2 = choose_lanes(c better m2, c, m2);                                                    \
+            m3 = choose_lanes(d better m3, d, m3);                                                    \
+        }                                                                                             \
+        for (; i + LANES <= n; i += LANES) m0 = choose_lanes(load(x + i) better m0, load(x + i), m0); \
+        m0 = choose_lanes(m1 better m0, m1, m0);                                                      \
+        m2 = choose_lanes(m3 better m2, m3, m2);                                                      \
+        m0 = choose_lanes(m2 better m0, m2, m0);                                                      \
+        float t[LANES], result = start;                                                               \
+        memcpy(t, &m0, sizeof t);                                                                     \
+        for (int j = 0; j < LANES; j++) result = t[j] better result ? t[j] : result;                  \
+        for (; i < n; i++) result = x[i] better result ? x[i] : result;                               \
+        return result;                                                                                \
     }
 EXTREME(max, -INFINITY, >)
 EXTREME(min, INFINITY, <)
