@@ -6,7 +6,7 @@ local lc = require "lacuna"
 
 local p = lc.params {
   text = "data/bible.txt", vocabulary = 2048, length = 128, hidden_size = 256, layers = 4, heads = 4, heldout = 48,
-  steps = 560, batch = 4, lr = 2e-3, tune = 60, tune_lr = 5e-4, sparsities = { 0.5, 0.75, 0.9 }, prompt = "And the king said",
+  steps = 560, batch = 4, lr = 1e-3, tune = 60, tune_lr = 3e-4, sparsities = { 0.5, 0.75, 0.9 }, prompt = "And the king said",
   help = {
     text = "plain text to learn from; `make quickstart` extracts the King James Bible",
     vocabulary = "tokens of the BPE vocabulary that is trained on the text", length = "tokens in a window",
@@ -35,12 +35,12 @@ end
 
 -- Both models see the same text in the same order, other text in each round.
 local function tune(which, round)
-  lc.train(which, train, { steps = p.tune, batch = p.batch, lr = p.tune_lr, lr_schedule = "cosine", seed = round, run = run })
+  lc.train(which, train, { steps = p.tune, batch = p.batch, lr = p.tune_lr, seed = round, run = run })
   return (which:perplexity(test))
 end
 
 local dense_sample = run:stage("train", { model = model }, function()
-  local options = { steps = p.steps, batch = p.batch, lr = p.lr, warmup = p.steps // 20, lr_schedule = "cosine", run = run }
+  local options = { steps = p.steps, batch = p.batch, lr = p.lr, warmup = p.steps // 20, run = run }
   for t in lc.steps(model, train, options) do
     if t.step == p.steps // 20 + 1 then run:log { early = model:perplexity(test) } end
   end
