@@ -4,7 +4,6 @@ each form that checkpoints come in; greedy generation; and Lacuna's own checkpoi
 Usage: python gpt2.py [checkpoint directory ...]      directories: checkpoints of Lacuna's to load in transformers, the quickstart's by default
 """
 
-import json
 import pathlib
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from transformers.utils import logging
 from support import F32, F64, ROOT, ZERO, Report, run_lacuna
 
 logging.set_verbosity_error()
+logging.disable_progress_bar()
 BASE = dict(vocab_size=61, n_positions=19, n_embd=15, n_layer=2, n_head=3, initializer_range=0.3, bos_token_id=0, eos_token_id=60,
             attn_implementation="eager")
 
@@ -100,7 +100,8 @@ def generate(model, prompts, tokens):
     """Each prompt by itself: no padding, no early end."""
     out = {}
     for i, prompt in enumerate(prompts):
-        ids = model.generate(prompt[None], max_new_tokens=tokens, do_sample=False, eos_token_id=None, pad_token_id=0)
+        ids = model.generate(prompt[None], max_new_tokens=tokens, do_sample=False, eos_token_id=None, pad_token_id=0,
+                             attention_mask=torch.ones_like(prompt[None]))
         out[f"generated.{i + 1}"] = ids[0, len(prompt):]
     return out
 
@@ -131,7 +132,7 @@ def write(directory, model, inputs, prompts, weights=None, **config):
         save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
     stored = {}
     for name, parts in inputs.items():
-        stored |= {f"{name}.{part}": t.contiguous() for part, t in zip(("ids", "labels", "mask"), parts)}
+        stored |= {f"{name}.{part}": t.clone() for part, t in zip(("ids", "labels", "mask"), parts)}
     stored |= {f"prompt.{i + 1}": p.clone() for i, p in enumerate(prompts)}
     save_file(stored, directory / "inputs.safetensors")
 
@@ -215,13 +216,11 @@ def compare_models(work, report):
 
 def compare_fresh(work, report):
     """Fresh models: their checkpoint loads in transformers, and each tensor is drawn with the same mean and deviation."""
-    config = dict(vocab_size=3001, n_positions=640, n_embd=96, n_layer=3, n_head=6)
-    config_file, directory = work / "fresh.json", work / "fresh"
-    config_file.write_text(json.dumps(config))
-    run_lacuna("gpt2", "fresh", config_file, directory)
+    directory = work / "fresh"
+    run_lacuna("gpt2", "fresh", directory)
     out = load_file(directory / "out.safetensors")
     torch.manual_seed(0)
-    theirs = dict(GPT2LMHeadModel(GPT2Config(**config)).named_parameters())
+    theirs = dict(GPT2LMHeadModel(GPT2Config.from_pretrained(directory)).named_parameters())
     with report.case("fresh model") as case:
         check_saved(case, directory, None, out["ids"], out["logits"])
         for name, p in load(directory)[0].named_parameters():

@@ -57,7 +57,7 @@ class Case:
         if ours is None:
             self.problems.append(f"{what}: missing")
             return
-        ours, theirs = torch.as_tensor(ours).double(), torch.as_tensor(theirs).double()
+        ours, theirs = (torch.as_tensor(t, dtype=torch.float64) for t in (ours, theirs))
         if ours.shape != theirs.shape:
             self.problems.append(f"{what}: shape {tuple(ours.shape)}, expected {tuple(theirs.shape)}")
             return
@@ -69,6 +69,11 @@ class Case:
             self.worst, self.where = relative, what
         if not relative <= limit:
             self.problems.append(f"{what}: relative error {relative:.2e}, allowed {limit:.0e}")
+
+    def close_or_tiny(self, what, ours, theirs, limit, tiny):
+        """close(), or both all below `tiny`: numbers that are rounding alone."""
+        if max(ours.abs().max().item(), theirs.abs().max().item()) >= tiny:
+            self.close(what, ours, theirs, limit)
 
     def zero(self, what, ours, limit):
         """Every |number| < limit."""
