@@ -6,6 +6,7 @@
 #include "base/pool.h"
 #include "base/version.h"
 #include "ops/blas.h"
+#include "ops/gemm.h"
 #include "ops/op.h"
 
 #include <stdio.h>
@@ -105,17 +106,18 @@ static void set_text(lua_State *L, const char *name, const char *text) {
     lua_setfield(L, -2, name);
 }
 
-/* system.blas() -> {library, config, core, chosen, preset}: the opened library and the kernels it runs; see ops/blas.h.
- */
+/* system.blas() -> {library, config, core, chosen, preset, products}: the opened library and the kernels it runs; see
+ * ops/blas.h. `products` says whose kernel f32 products run by: "library" or "own AVX-512". */
 static int blas(lua_State *L) {
     lc_blas_info info;
     lcl_done(L, lc_blas_describe(&info), 0);
-    lua_createtable(L, 0, 5);
+    lua_createtable(L, 0, 6);
     set_text(L, "library", info.library);
     set_text(L, "config", info.config);
     set_text(L, "core", info.core);
     set_text(L, "chosen", info.chosen);
     set_text(L, "preset", info.preset);
+    set_text(L, "products", lc_gemm_has_own_kernel() ? "own AVX-512" : "library");
     return 1;
 }
 

@@ -25,7 +25,7 @@ end
 
 local function blas()
   local ok, info = pcall(system.blas)
-  return ok and { library = info.library, kernels = info.core } or { library = "none" }
+  return ok and { library = info.library, kernels = info.core, products = info.products } or { library = "none" }
 end
 
 local function present(name, params)
