@@ -17,14 +17,15 @@ local tokenizer = lc.tokenizer.bytes()
 local train, rest = lc.dataset { tokenizer = tokenizer, source = p.source, length = p.length }:split(0.9)
 local test = rest:sample(math.min(p.heldout, #rest))
 local model = lc.model {
-  family = "gpt2", tokenizer = tokenizer, n_positions = p.length, n_embd = p.hidden_size, n_layer = p.layers, n_head = p.heads,
+  family = "gpt2", tokenizer = tokenizer, n_positions = p.length,
+  n_embd = p.hidden_size, n_layer = p.layers, n_head = p.heads,
   resid_pdrop = 0, embd_pdrop = 0, attn_pdrop = 0,
 }
 
 run:stage("train", { model = model }, function()
   lc.train(model, train, {
-    steps = p.steps, batch = p.batch, lr = p.lr, betas = { 0.9, 0.99 }, weight_decay = 0.1, warmup = math.min(100, p.steps // 10),
-    lr_schedule = "cosine", eval = test, eval_every = p.every, run = run,
+    steps = p.steps, batch = p.batch, lr = p.lr, betas = { 0.9, 0.99 }, weight_decay = 0.1,
+    warmup = math.min(100, p.steps // 10), lr_schedule = "cosine", eval = test, eval_every = p.every, run = run,
   })
 end)
 run:table { columns = { "step", "eval" }, where = function(row) return row.eval end }

@@ -1,5 +1,5 @@
--- Out of memory: any allocation of the engine or of Lua may fail. What ran says so in one line, leaves nothing half done and no
--- bytes behind, and works when it is tried again.
+-- Out of memory: any allocation of the engine or of Lua may fail. What ran says so in one line, leaves nothing half done
+-- and no bytes behind, and works when it is tried again.
 
 local lc = require "lacuna"
 local engine = require "lacuna.core.test"
@@ -16,8 +16,8 @@ setup(function()
 end)
 teardown(function() files.remove_tree(directory) end)
 
---- Bytes of tensors and graphs, and the engine's other bytes, when nothing is waiting to be collected. The second is what Lua
--- does not count of all bytes, so the allocator's rounding of Lua's objects is in it.
+--- Bytes of tensors and graphs, and the engine's other bytes, when nothing is waiting to be collected. The second is
+-- what Lua does not count of all bytes, so the allocator's rounding of Lua's objects is in it.
 local function live()
   collectgarbage()
   collectgarbage()
@@ -58,9 +58,9 @@ local function same(expected, got, what)
   assert.equal("", table.concat(names, ", "), what)
 end
 
---- Runs `act` on what `prepare` gives, with sampled allocations failing: one after the other, and ten in a row, which also
--- defeats Lua's second try. `old` and `new` are what `look` sees before and after an `act` that is left alone: a failed one
--- must show `old` (or, with `either`, `new`), and after one more `act` it is `new`.
+--- Runs `act` on what `prepare` gives, with sampled allocations failing: one after the other, and ten in a row, which
+-- also defeats Lua's second try. `old` and `new` are what `look` sees before and after an `act` that is left alone: a
+-- failed one must show `old` (or, with `either`, `new`), and after one more `act` it is `new`.
 local function sweep(case)
   local function attempt(times)
     local first = case.prepare()
@@ -73,7 +73,7 @@ local function sweep(case)
     local before = engine.allocations()
     case.act(subject)
     local count = engine.allocations() - before
-    subject = nil
+    subject = nil -- luacheck: ignore (for the collector)
     local buffers, bytes = live()
     local failed = 0
     for _, n in ipairs(sampling.of(count, times == 1 and 20 or 10)) do
@@ -166,7 +166,9 @@ describe("out of memory", function()
   end)
 
   it("while pruning", function()
-    for _, options in ipairs { { sparsity = 0.5, keep_values = true }, { sparsity = 0.7, scope = "model" }, { pattern = "2:4" } } do
+    for _, options in ipairs {
+      { sparsity = 0.5, keep_values = true }, { sparsity = 0.7, scope = "model" }, { pattern = "2:4" },
+    } do
       sweep {
         prepare = function() return tiny.gpt2 { n_embd = 12, n_head = 2 } end,
         act = function(m) lc.prune.magnitude(m:linears(), options) end,

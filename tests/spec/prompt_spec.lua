@@ -112,7 +112,8 @@ describe("the prompt", function()
   it("stops a loop in Lua at Ctrl-C with the state whole", function()
     session {
       "n = 0", { "\r\n> " },
-      "while true do n = n + 1 if n == 9 then print 'go' end end", { "\ngo\r\n" }, { key = "\3" }, { "interrupted\r\n> " },
+      "while true do n = n + 1 if n == 9 then print 'go' end end", { "\ngo\r\n" },
+      { key = "\3" }, { "interrupted\r\n> " },
       "n > 8", { "\ntrue\r\n> " },
     }
   end)

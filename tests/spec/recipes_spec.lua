@@ -1,5 +1,5 @@
--- Every recipe runs under --toy in seconds, from nothing but the repository; lists its options; and gives the same numbers at any
--- thread count.
+-- Every recipe runs under --toy in seconds, from nothing but the repository; lists its options; and gives the same
+-- numbers at any thread count.
 
 local cli = dofile "tests/cli.lua"
 

@@ -1,5 +1,5 @@
---- What --toy puts in place of the real things: a tiny fresh model, and a text made up on the spot, so that any recipe runs
--- in seconds and needs no file. lc.load, lc.dataset and lc.tokenizer come from here under --toy.
+--- What --toy puts in place of the real things: a tiny fresh model, and a text made up on the spot, so that any recipe
+-- runs in seconds and needs no file. lc.load, lc.dataset and lc.tokenizer come from here under --toy.
 
 local dataset = require("lacuna.core.dataset").dataset
 local model = require("lacuna.model").model
@@ -9,7 +9,9 @@ local toy = {}
 
 local LENGTH, VOCABULARY, SENTENCES = 32, 300, 600
 
-local subjects = { "the miller", "a shepherd", "the old king", "her brother", "the ferryman", "a stranger", "the baker" }
+local subjects = {
+  "the miller", "a shepherd", "the old king", "her brother", "the ferryman", "a stranger", "the baker",
+}
 local verbs = { "carried", "found", "sold", "kept", "counted", "hid", "forgot" }
 local objects = { "seven lamps", "a grey horse", "the bread", "three letters", "an empty jar", "the key", "two apples" }
 local places = { "by the river", "in the tower", "before dawn", "under the bridge", "at the market", "near the well" }
@@ -50,7 +52,8 @@ end
 toy.tokenizer = setmetatable({
   bytes = tokenizer.bytes,
   train = function(options)
-    return tokenizer.train(with(options, { vocab_size = math.min(options and options.vocab_size or VOCABULARY, VOCABULARY) }))
+    local size = math.min(options and options.vocab_size or VOCABULARY, VOCABULARY)
+    return tokenizer.train(with(options, { vocab_size = size }))
   end,
 }, { __call = tokenizer.bytes })
 
