@@ -18,7 +18,8 @@ local function blas()
   local ok, info = pcall(system.blas)
   if not ok then return "none: " .. info end
   local reason = info.chosen and "chosen here" or info.preset and "the environment's choice" or "the library's choice"
-  local products = info.products == "library" and "" or ("; f32 products by Lacuna's %s kernel"):format((info.products:gsub("^own ", "")))
+  local own = info.products:match "^own (.*)"
+  local products = own and ("; f32 products by Lacuna's %s kernel"):format(own) or ""
   return ("%s, kernels %s (%s)%s"):format(info.library, info.core, reason, products)
 end
 

@@ -8,6 +8,8 @@
 #include "ops/op.h"
 
 #include <dirent.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static double element(lc_dtype dtype, const void *data, int64_t i) {
     return dtype == LC_F32 ? ((const float *)data)[i] : ((const double *)data)[i];
@@ -129,7 +131,7 @@ static int process_threads(void) {
     return n;
 }
 
-int main(void) {
+static void check_all(void) {
     lc_dtype types[] = {LC_F32, LC_F64};
     for (int d = 0; d < 2; d++) {
         for (int t = 0; t < 4; t++) {
@@ -149,6 +151,20 @@ int main(void) {
     check_product(LC_F64, true, true, 40, 9, 20011, 0.5);
     check_batches();
     CHECK_MESSAGE(lc_gemm(LC_I32, false, false, 1, 1, 1, 1, NULL, 1, NULL, 1, 0, NULL, 1), LC_EDTYPE, "f32 or f64");
+}
+
+int main(void) {
+    /* The same by the library's kernels alone, which a process chooses once: in a child. */
+    pid_t child = fork();
+    if (child == 0) {
+        CHECK_OK(lc_blas_keep_environment(true));
+        CHECK(!lc_gemm_has_own_kernel());
+        check_all();
+        _exit(check_failed > 0);
+    }
+    int outcome = -1;
+    CHECK(child > 0 && waitpid(child, &outcome, 0) == child && outcome == 0);
+    check_all();
 
     lc_blas_info info;
     CHECK_OK(lc_blas_describe(&info));
