@@ -99,34 +99,36 @@ static void pack_A(const float *A, int64_t lda, int64_t K, int64_t rows, float *
 
 /* -- the kernel -------------------------------------------------------------------------------- */
 
-/* ROWS x PANEL of C = alpha A B + beta C. a[i][k * step] is A(i, k); B is a panel. */
-static inline __attribute__((always_inline)) void multiply(int64_t K, const float *const a[ROWS], int64_t step,
-                                                           const float *B, float alpha, float beta, float *C,
-                                                           int64_t ldc) {
+/* ROWS rows and `vectors` times 16 columns of C = alpha A B + beta C. a[i][k * step] is A(i, k); B is a panel. `vectors` and `step` are known
+ * where this is expanded. */
+static inline __attribute__((always_inline)) void multiply(int vectors, int64_t K, const float *const a[ROWS],
+                                                           int64_t step, const float *B, float alpha, float beta,
+                                                           float *C, int64_t ldc) {
     __m512 c[ROWS][3];
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++) {
 #pragma GCC unroll 3
-        for (int j = 0; j < 3; j++) {
+        for (int j = 0; j < vectors; j++) {
             c[i][j] = _mm512_setzero_ps();
             __builtin_prefetch(C + i * ldc + 16 * j, 1);
         }
     }
     for (int64_t k = 0; k < K; k++, B += PANEL) {
-        __m512 b0 = _mm512_load_ps(B), b1 = _mm512_load_ps(B + 16), b2 = _mm512_load_ps(B + 32);
+        __m512 b[3];
+#pragma GCC unroll 3
+        for (int j = 0; j < vectors; j++) b[j] = _mm512_load_ps(B + 16 * j);
 #pragma GCC unroll 8
         for (int i = 0; i < ROWS; i++) {
             __m512 x = _mm512_set1_ps(a[i][k * step]);
-            c[i][0] = _mm512_fmadd_ps(x, b0, c[i][0]);
-            c[i][1] = _mm512_fmadd_ps(x, b1, c[i][1]);
-            c[i][2] = _mm512_fmadd_ps(x, b2, c[i][2]);
+#pragma GCC unroll 3
+            for (int j = 0; j < vectors; j++) c[i][j] = _mm512_fmadd_ps(x, b[j], c[i][j]);
         }
     }
     __m512 by = _mm512_set1_ps(alpha), old = _mm512_set1_ps(beta);
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++) {
 #pragma GCC unroll 3
-        for (int j = 0; j < 3; j++) {
+        for (int j = 0; j < vectors; j++) {
             float *to = C + i * ldc + 16 * j;
             __m512 r = _mm512_mul_ps(by, c[i][j]);
             _mm512_storeu_ps(to, beta == 0 ? r : _mm512_fmadd_ps(old, _mm512_loadu_ps(to), r));
@@ -134,11 +136,20 @@ static inline __attribute__((always_inline)) void multiply(int64_t K, const floa
     }
 }
 
+static inline __attribute__((always_inline)) void multiply_panel(int vectors, int64_t K, const float *const a[ROWS],
+                                                                 int64_t step, const float *B, float alpha, float beta,
+                                                                 float *C, int64_t ldc) {
+    if (step == 1)
+        multiply(vectors, K, a, 1, B, alpha, beta, C, ldc);
+    else
+        multiply(vectors, K, a, ROWS, B, alpha, beta, C, ldc);
+}
+
 /* The same where only rows x columns exist: by way of a whole one. */
 static void multiply_part(int64_t K, const float *const a[ROWS], int64_t step, const float *B, float alpha, float beta,
                           float *C, int64_t ldc, int64_t rows, int64_t columns) {
     _Alignas(64) float whole[ROWS * PANEL];
-    multiply(K, a, step, B, alpha, 0, whole, PANEL);
+    multiply_panel(3, K, a, step, B, alpha, 0, whole, PANEL);
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < columns; j++) {
             float *to = C + i * ldc + j;
@@ -152,12 +163,15 @@ static void multiply_rows(int64_t K, const float *A, int64_t distance, int64_t s
     const float *a[ROWS];
     for (int64_t i = 0; i < ROWS; i++) a[i] = A + least(i, rows - 1) * distance;
     for (int64_t n = 0; n < N; n += PANEL, B += K * PANEL) {
-        if (rows < ROWS || N - n < PANEL)
-            multiply_part(K, a, step, B, alpha, beta, C + n, ldc, rows, least(PANEL, N - n));
-        else if (step == 1)
-            multiply(K, a, 1, B, alpha, beta, C + n, ldc);
+        int64_t columns = least(PANEL, N - n);
+        if (rows == ROWS && columns == 48)
+            multiply_panel(3, K, a, step, B, alpha, beta, C + n, ldc);
+        else if (rows == ROWS && columns == 32)
+            multiply_panel(2, K, a, step, B, alpha, beta, C + n, ldc);
+        else if (rows == ROWS && columns == 16)
+            multiply_panel(1, K, a, step, B, alpha, beta, C + n, ldc);
         else
-            multiply(K, a, ROWS, B, alpha, beta, C + n, ldc);
+            multiply_part(K, a, step, B, alpha, beta, C + n, ldc, rows, columns);
     }
 }
 

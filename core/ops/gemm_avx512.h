@@ -1,4 +1,4 @@
-/* gemm_avx512.h: the kernel of f32 products on CPUs with AVX-512. Private to core/ops/gemm.c. */
+/* gemm_avx512.h: the kernel of f32 products on CPUs with AVX-512. Private to core/ops. */
 #ifndef LC_GEMM_AVX512_H
 #define LC_GEMM_AVX512_H
 

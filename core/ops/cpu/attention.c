@@ -5,6 +5,8 @@
  * Letters as in ops.def: q (B,T,H,D), k and v (B,S,G,D), heads h of q share key head g = h / (H / G). q, k and v are
  * read where they lie, also inside one fused buffer; only their last dimension must be contiguous. */
 #include "ops/cpu/attention.h"
+#include "ops/gemm.h"
+#include "ops/gemm_avx512.h"
 
 #include <math.h>
 #include <string.h>
@@ -12,6 +14,7 @@
 lc_status cpu_attention_views(const lc_call *call, attention *a) {
     *a = (attention){.simd = lc_simd_get(), .attr = call->attr};
     LC_TRY(lc_blas_open(&a->blas));
+    a->own = lc_gemm_has_own_kernel();
     lc_tensor *q = call->in[0], *k = call->in[1];
     a->B = q->shape[0], a->T = q->shape[1], a->H = q->shape[2], a->D = q->shape[3], a->S = k->shape[1],
     a->G = k->shape[2];
@@ -58,16 +61,24 @@ uint64_t cpu_attention_pairs(const attention *a) {
     return (uint64_t)(a->B * a->H * count);
 }
 
-void cpu_scores(const attention *a, const float *q, const float *k, int64_t rows, int64_t keys, float *s) {
+void cpu_rows_by_rows(const attention *a, float alpha, const float *x, int64_t ldx, const float *y, int64_t ldy,
+                      int64_t rows, int64_t keys, float *s) {
     int D = (int)a->D;
+    if (a->own)
+        lc_sgemm_avx512(false, true, rows, keys, D, alpha, x, ldx, y, ldy, 0, s, KEYS);
+    else
+        a->blas->sgemm(LC_BLAS_ROW_MAJOR, LC_BLAS_NO_TRANS, LC_BLAS_TRANS, (int)rows, (int)keys, D, alpha, x, (int)ldx,
+                       y, (int)ldy, 0, s, KEYS);
+}
+
+void cpu_scores(const attention *a, const float *q, const float *k, int64_t rows, int64_t keys, float *s) {
     if (rows > FEW_ROWS) {
-        a->blas->sgemm(LC_BLAS_ROW_MAJOR, LC_BLAS_NO_TRANS, LC_BLAS_TRANS, (int)rows, (int)keys, D, a->scale, q,
-                       (int)a->q.t, k, (int)a->k.t, 0, s, KEYS);
+        cpu_rows_by_rows(a, a->scale, q, a->q.t, k, a->k.t, rows, keys, s);
         return;
     }
     for (int64_t i = 0; i < rows; i++)
-        a->blas->sgemv(LC_BLAS_ROW_MAJOR, LC_BLAS_NO_TRANS, (int)keys, D, a->scale, k, (int)a->k.t, q + i * a->q.t, 1,
-                       0, s + i * KEYS, 1);
+        a->blas->sgemv(LC_BLAS_ROW_MAJOR, LC_BLAS_NO_TRANS, (int)keys, (int)a->D, a->scale, k, (int)a->k.t,
+                       q + i * a->q.t, 1, 0, s + i * KEYS, 1);
 }
 
 /* -- forward ----------------------------------------------------------------------------------- */

@@ -22,6 +22,7 @@ static inline float *cpu_row(const head_rows *r, int64_t b, int64_t t, int64_t h
 typedef struct attention {
     const lc_simd *simd;
     const lc_blas *blas;
+    bool own; /* see lc_gemm_has_own_kernel */
     const lc_attr *attr;
     int64_t B, T, H, D, S, G;
     float scale;
@@ -44,6 +45,9 @@ lc_status cpu_head_rows(lc_tensor *t, head_rows *out, lc_tensor **copy);
 /* How many keys, from the first, query t may see. */
 int64_t cpu_keys_seen(const attention *a, int64_t t);
 uint64_t cpu_attention_pairs(const attention *a);
+/* s (rows, KEYS) = alpha x y^T, over D, with the distances ldx and ldy between rows. */
+void cpu_rows_by_rows(const attention *a, float alpha, const float *x, int64_t ldx, const float *y, int64_t ldy,
+                      int64_t rows, int64_t keys, float *s);
 /* s (rows, KEYS) = scale q k^T for `rows` queries and `keys` keys. */
 void cpu_scores(const attention *a, const float *q, const float *k, int64_t rows, int64_t keys, float *s);
 

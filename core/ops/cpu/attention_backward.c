@@ -49,8 +49,7 @@ static void backward_tile(const attention *a, int64_t b, int64_t h, int64_t t0, 
         int64_t keys = lc_min(KEYS, limit - s0);
         const float *k = cpu_row(&a->k, b, s0, g);
         cpu_scores(a, q, k, rows, keys, p);
-        a->blas->sgemm(LC_BLAS_ROW_MAJOR, LC_BLAS_NO_TRANS, LC_BLAS_TRANS, (int)rows, (int)keys, (int)a->D, 1, dy,
-                       (int)a->dy.t, cpu_row(&a->v, b, s0, g), (int)a->v.t, 0, ds, KEYS);
+        cpu_rows_by_rows(a, 1, dy, a->dy.t, cpu_row(&a->v, b, s0, g), a->v.t, rows, keys, ds);
         for (int64_t i = 0; i < rows; i++) {
             int64_t seen = lc_max(0, lc_min(keys, cpu_keys_seen(a, t0 + i) - s0)), row = (b * a->H + h) * a->T + t0 + i;
             backward_row(a, p + i * KEYS, ds + i * KEYS, a->lse[row], delta[i], row * a->S + s0, seen, keys,
