@@ -171,9 +171,7 @@ endif
 build/peer/ready:
 	@sh .ci/packages.sh install peers
 	python3 -m venv build/peer
-	build/peer/bin/pip install --quiet --index-url https://download.pytorch.org/whl/cpu torch \
-	    || build/peer/bin/pip install --quiet torch
-	build/peer/bin/pip install --quiet transformers safetensors tokenizers
+	build/peer/bin/pip install --quiet torch transformers safetensors tokenizers
 	@touch $@
 
 peers: $(LACUNA)
