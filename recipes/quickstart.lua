@@ -6,7 +6,8 @@ local lc = require "lacuna"
 
 local p = lc.params {
   text = "data/bible.txt", vocabulary = 2048, length = 128, hidden_size = 256, layers = 4, heads = 4, heldout = 48,
-  steps = 560, batch = 4, lr = 1e-3, tune = 60, tune_lr = 3e-4, sparsities = { 0.5, 0.75, 0.9 }, prompt = "And the king said",
+  steps = 560, batch = 4, lr = 1e-3, tune = 60, tune_lr = 3e-4, sparsities = { 0.5, 0.75, 0.9 },
+  prompt = "And the king said",
   help = {
     text = "plain text to learn from; `make quickstart` extracts the King James Bible",
     vocabulary = "tokens of the BPE vocabulary that is trained on the text", length = "tokens in a window",
@@ -74,7 +75,7 @@ for _, row in ipairs(run:rows()) do
   if row.tuned and math.abs(row.sparsity - 0.5) < 0.01 then at_half = row end
 end
 if at_half then
-  run:claim("at 50% the tuned model is within 10% of the dense one tuned for as long", at_half.tuned <= 1.1 * at_half.dense)
+  run:claim("at 50%, tuned is within 10% of the dense model tuned for as long", at_half.tuned <= 1.1 * at_half.dense)
   run:claim("training at least halved the perplexity of its first 5% of steps", at_half.dense <= early / 2)
 end
 print(("\nthe run is in %s: %s and sparsity-*, which transformers loads"):format(run.dir, plot or "table.txt"))
