@@ -249,6 +249,8 @@ static void check_rows(lc_dtype dtype, int64_t rows, int64_t C) {
         release_all(out, 2);
     }
     compare(LC_OP_DROPOUT, &drop, &x, 1, tolerance);
+    drop.a = 1;
+    compare(LC_OP_DROPOUT, &drop, &x, 1, 0);
     release_all((lc_tensor *[]){x, dy, y, w, b}, 5);
 }
 
@@ -558,8 +560,8 @@ static void check_instruction_sets(void) {
         CHECK(!sets[s]->any_nan(a, N));
         CHECK_NEAR(sets[s]->exp_sum(p[0], a, 2, 1, N), chosen->exp_sum(p[1], a, 2, 1, N), 1e-3);
         lc_dropout d = {.key = 5, .counter = 6, .threshold = 1u << 31, .scale = 2};
-        sets[s]->dropout(p[0], &d, 3, N);
-        chosen->dropout(p[1], &d, 3, N);
+        sets[s]->dropout(p[0], a, &d, 3, N);
+        chosen->dropout(p[1], a, &d, 3, N);
         CHECK(memcmp(p[0], p[1], sizeof p[0]) == 0);
         release_all((lc_tensor *[]){ta, tb}, 2);
     }

@@ -101,12 +101,6 @@ static float next_exponentials(const attention *a, float *p, int64_t seen, int64
     return factor;
 }
 
-static void drop(const attention *a, float *p, int64_t first, int64_t n) {
-    float factor[KEYS];
-    a->simd->dropout(factor, &a->dropout, first, n);
-    for (int64_t s = 0; s < n; s++) p[s] *= factor[s];
-}
-
 /* y (+)= P V for one tile and block. */
 static void add_values(const attention *a, const float *p, const float *v, int64_t rows, int64_t keys, bool first,
                        float *y) {
@@ -138,7 +132,8 @@ static void forward_tile(const attention *a, int64_t b, int64_t h, int64_t t0, i
             float factor =
                 next_exponentials(a, row, seen, keys, a->keep ? a->keep + b * a->S + s0 : NULL, &m[i], &l[i]);
             if (s0 > 0 && factor != 1) a->simd->scale(y + i * a->y.t, factor, a->D);
-            if (a->attr->b > 0) drop(a, row, ((b * a->H + h) * a->T + t0 + i) * a->S + s0, seen);
+            if (a->attr->b > 0)
+                a->simd->dropout(row, row, &a->dropout, ((b * a->H + h) * a->T + t0 + i) * a->S + s0, seen);
         }
         add_values(a, p, cpu_row(&a->v, b, s0, g), rows, keys, s0 == 0, y);
     }

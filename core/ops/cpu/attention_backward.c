@@ -19,7 +19,7 @@ static void backward_row(const attention *a, float *p, float *ds, float lse, flo
     for (int64_t s = 0; keep && s < seen; s++)
         if (!keep[s]) p[s] = 0;
     if (a->attr->b > 0) {
-        a->simd->dropout(z, &a->dropout, first, seen);
+        a->simd->dropout(z, NULL, &a->dropout, first, seen);
         for (int64_t s = 0; s < seen; s++) {
             ds[s] = p[s] * (z[s] * ds[s] - delta) * a->scale;
             p[s] *= z[s];

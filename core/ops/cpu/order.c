@@ -45,10 +45,13 @@ typedef struct digit_pass {
 static void count_digits(void *context, int64_t begin, int64_t end) {
     const digit_pass *p = context;
     int64_t *bins = p->bins[begin / p->grain];
+    line l = *p->l; /* copies: the compiler cannot know that the bins are elsewhere */
+    uint32_t prefix = p->prefix, mask = p->mask;
+    int shift = p->shift;
     memset(bins, 0, sizeof *p->bins);
     for (int64_t i = begin; i < end; i++) {
-        uint32_t key = key_at(p->l, i);
-        if (((key ^ p->prefix) & p->mask) == 0) bins[key >> p->shift & (BINS - 1)]++;
+        uint32_t key = key_at(&l, i);
+        if (((key ^ prefix) & mask) == 0) bins[key >> shift & (BINS - 1)]++;
     }
 }
 
@@ -231,10 +234,11 @@ typedef struct keep_job {
 } keep_job;
 
 static void write_keep(void *context, int64_t begin, int64_t end) {
-    const keep_job *k = context;
+    const keep_job k = *(const keep_job *)context;
+    line l = *k.l;
     for (int64_t i = begin; i < end; i++) {
-        uint32_t key = key_at(k->l, i);
-        k->out[i * k->l->stride] = key < k->last || (key == k->last && i <= k->last_tie);
+        uint32_t key = key_at(&l, i);
+        k.out[i * l.stride] = (key < k.last) | ((key == k.last) & (i <= k.last_tie));
     }
 }
 

@@ -193,12 +193,7 @@ typedef struct dropout_job {
 
 static void dropout_range(void *context, int64_t begin, int64_t end) {
     const dropout_job *j = context;
-    float factor[256];
-    for (int64_t i = begin; i < end; i += 256) {
-        int64_t n = lc_min(256, end - i);
-        lc_simd_get()->dropout(factor, &j->dropout, i, n);
-        for (int64_t k = 0; k < n; k++) j->y[i + k] = factor[k] == 0 ? 0 : j->x[i + k] * factor[k];
-    }
+    lc_simd_get()->dropout(j->y + begin, j->x + begin, &j->dropout, begin, end - begin);
 }
 
 lc_dropout cpu_dropout_of(double rate, uint64_t key, uint64_t counter) {

@@ -357,14 +357,19 @@ static void philox(uint64_t key, uint64_t counter, uint32_t out[PHILOX]) {
     }
 }
 
-static void dropout(float *factor, const lc_dropout *d, int64_t first, int64_t n) {
+static void dropout(float *y, const float *x, const lc_dropout *d, int64_t first, int64_t n) {
+    bool all = d->threshold > UINT32_MAX;
+    uint32_t threshold = (uint32_t)d->threshold;
+    float scale = d->scale;
     for (int64_t i = 0; i < n;) {
         int64_t skip = (first + i) % 4, count = n - i < PHILOX - skip ? n - i : PHILOX - skip;
         uint32_t random[PHILOX];
-        float f[PHILOX];
+        float values[PHILOX];
         philox(d->key, d->counter + (uint64_t)(first + i) / 4, random);
-        for (int k = 0; k < PHILOX; k++) f[k] = random[k] < d->threshold ? 0 : d->scale;
-        memcpy(factor + i, f + skip, sizeof *f * (size_t)count);
+        for (int k = 0; k < PHILOX; k++) values[k] = scale;
+        for (int64_t k = 0; x && k < count; k++) values[skip + k] = x[i + k] * scale;
+        for (int k = 0; k < PHILOX; k++) values[k] = all | (random[k] < threshold) ? 0 : values[k];
+        memcpy(y + i, values + skip, sizeof *y * (size_t)count);
         i += count;
     }
 }
