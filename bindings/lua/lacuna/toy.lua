@@ -1,5 +1,6 @@
 --- What --toy puts in place of the real things: a tiny fresh model, and a text made up on the spot, so that any recipe
 -- runs in seconds and needs no file. lc.load, lc.dataset and lc.tokenizer come from here under --toy.
+-- Text that the recipe itself holds (text = "...") stays.
 
 local dataset = require("lacuna.core.dataset").dataset
 local model = require("lacuna.model").model
@@ -32,7 +33,7 @@ end
 local function with(options, changes)
   local copy = {}
   for name, value in pairs(options or {}) do copy[name] = value end
-  copy.source, copy.file, copy.text = nil, nil, text()
+  copy.source, copy.file, copy.text = nil, nil, copy.text or text()
   for name, value in pairs(changes) do copy[name] = value end
   return copy
 end
