@@ -99,8 +99,8 @@ static void pack_A(const float *A, int64_t lda, int64_t K, int64_t rows, float *
 
 /* -- the kernel -------------------------------------------------------------------------------- */
 
-/* ROWS rows and `vectors` times 16 columns of C = alpha A B + beta C. a[i][k * step] is A(i, k); B is a panel. `vectors` and `step` are known
- * where this is expanded. */
+/* ROWS rows and `vectors` times 16 columns of C = alpha A B + beta C. a[i][k * step] is A(i, k); B is a panel.
+ * `vectors` and `step` are known where this is expanded. */
 static inline __attribute__((always_inline)) void multiply(int vectors, int64_t K, const float *const a[ROWS],
                                                            int64_t step, const float *B, float alpha, float beta,
                                                            float *C, int64_t ldc) {

@@ -136,8 +136,8 @@ void cpu_walk(lc_iter *it, int n, lc_tensor *const *t) {
     lc_iter_init(it, n, operands);
 }
 
-/* Is input k a large matrix that lies across the walk, its columns contiguous? Then a transposing copy is faster than gathering element by
- * element. */
+/* Is input k a large matrix that lies across the walk, its columns contiguous? Then a transposing copy is faster than
+ * gathering element by element. */
 static bool lies_across(const map_job *j, int k) {
     return j->it.ndim == 1 && j->it.strides[k][0] == 1 && j->it.inner_stride[k] > 1 && j->size[k] != 2 &&
            j->it.rows * j->it.inner > GRAIN;

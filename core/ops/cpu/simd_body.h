@@ -6,7 +6,11 @@
 #include "ops/cpu/simd_math.h"
 
 /* y may be x: iterations are independent all the same. */
+#ifdef __clang__
+#define EACH _Pragma("clang loop vectorize(assume_safety)") for (int64_t i = 0; i < n; i++)
+#else
 #define EACH _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++)
+#endif
 
 /* -- element by element ------------------------------------------------------------------------ */
 
