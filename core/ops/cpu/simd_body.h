@@ -7,7 +7,7 @@
 
 /* y may be x: iterations are independent all the same. */
 #ifdef __clang__
-#define EACH _Pragma("clang loop vectorize(assume_safety)") for (int64_t i = 0; i < n; i++)
+#define EACH for (int64_t i = 0; i < n; i++)
 #else
 #define EACH _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++)
 #endif
@@ -93,8 +93,8 @@
     BINARY(div, type, T, T, a / b)                                                                 \
     BINARY(mod, type, T, T, mod_##type(a, b))                                                      \
     BINARY(pow, type, T, T, pow##s(a, b))                                                          \
-    BINARY(minimum, type, T, T, (a < b) | (a != a) ? a : b) /* NaN wins */                         \
-    BINARY(maximum, type, T, T, (a > b) | (a != a) ? a : b)
+    BINARY(minimum, type, T, T, ((a < b) | (a != a)) ? a : b) /* NaN wins */                       \
+    BINARY(maximum, type, T, T, ((a > b) | (a != a)) ? a : b)
 
 #define CLAMP_AND_MOD(type, T, s)                            \
     static inline T clamp_##type(const lc_attr *attr, T a) { \
@@ -372,7 +372,7 @@ static void dropout(float *y, const float *x, const lc_dropout *d, int64_t first
         philox(d->key, d->counter + (uint64_t)(first + i) / 4, random);
         for (int k = 0; k < PHILOX; k++) values[k] = scale;
         for (int64_t k = 0; x && k < count; k++) values[skip + k] = x[i + k] * scale;
-        for (int k = 0; k < PHILOX; k++) values[k] = all | (random[k] < threshold) ? 0 : values[k];
+        for (int k = 0; k < PHILOX; k++) values[k] = (all | (random[k] < threshold)) ? 0 : values[k];
         memcpy(y + i, values + skip, sizeof *y * (size_t)count);
         i += count;
     }
