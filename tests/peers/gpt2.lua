@@ -15,11 +15,13 @@ local function input_sets(inputs)
   return names
 end
 
---- Adds logits, loss and gradients on each set of inputs to `out`. The loss comes in two ways: alone, when logits are never whole,
--- and together with the logits; both must give the same.
+--- Adds logits, loss and gradients on each set of inputs to `out`. The loss comes in two ways: alone, when logits are
+-- never whole, and together with the logits; both must give the same.
 local function add_passes(out, model, inputs)
   for _, set in ipairs(input_sets(inputs)) do
-    local batch = { ids = inputs[set .. ".ids"], labels = inputs[set .. ".labels"], attention_mask = inputs[set .. ".mask"] }
+    local batch = {
+      ids = inputs[set .. ".ids"], labels = inputs[set .. ".labels"], attention_mask = inputs[set .. ".mask"],
+    }
     local loss = model:loss(batch)
     loss:backward()
     out[set .. ".loss"] = loss:detach()
@@ -59,7 +61,9 @@ local function with_logits(model, ids)
 end
 
 local function fresh(directory)
-  local model = lc.model { family = "gpt2", vocab_size = 3001, n_positions = 640, n_embd = 96, n_layer = 3, n_head = 6, seed = 3 }
+  local model = lc.model {
+    family = "gpt2", vocab_size = 3001, n_positions = 640, n_embd = 96, n_layer = 3, n_head = 6, seed = 3,
+  }
   model:save(directory)
   lc.io.save(directory .. "/out.safetensors", with_logits(model, lc.randint(0, 3001, { 2, 9 })))
 end

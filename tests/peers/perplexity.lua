@@ -1,7 +1,7 @@
 --- Lacuna's side of perplexity.py.
 --
---   lacuna perplexity.lua DIR     model, cases.json and ids.safetensors -> out_32, out_64.safetensors: results (cases, 3):
---                                 perplexity, tokens scored, windows
+--   lacuna perplexity.lua DIR     model, cases.json and ids.safetensors -> out_32, out_64.safetensors:
+--                                 results (cases, 3): perplexity, tokens scored, windows
 
 local lc = require "lacuna"
 local json = require "lacuna.json"
@@ -18,5 +18,6 @@ for _, dtype in ipairs { "f32", "f64" } do
     local value, details = model:perplexity(ids { { 1, case.tokens } }, options)
     results[#results + 1] = { value, details.tokens, details.windows }
   end
-  lc.io.save(("%s/out_%s.safetensors"):format(directory, dtype:sub(2)), { results = lc.tensor(results, { dtype = "f64" }) })
+  local path = ("%s/out_%s.safetensors"):format(directory, dtype:sub(2))
+  lc.io.save(path, { results = lc.tensor(results, { dtype = "f64" }) })
 end

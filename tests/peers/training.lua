@@ -1,7 +1,7 @@
 --- Lacuna's side of training.py.
 --
---   lacuna training.lua DIR...     each: model, options.json and batches.safetensors -> losses, gradient norms and the trained
---                                  weights in out_32 and out_64.safetensors, and the f32 model in trained/
+--   lacuna training.lua DIR...     each: model, options.json and batches.safetensors -> losses, gradient norms and the
+--                                  trained weights in out_32 and out_64.safetensors, and the f32 model in trained/
 
 local lc = require "lacuna"
 local json = require "lacuna.json"
@@ -15,7 +15,9 @@ local function read_batches(directory)
   local file, batches = lc.io.open(directory .. "/batches.safetensors"), {}
   while file[#batches + 1 .. ".ids"] do
     local name = #batches + 1 .. "."
-    batches[#batches + 1] = { ids = file[name .. "ids"], labels = file[name .. "labels"], attention_mask = file[name .. "mask"] }
+    batches[#batches + 1] = {
+      ids = file[name .. "ids"], labels = file[name .. "labels"], attention_mask = file[name .. "mask"],
+    }
   end
   return batches
 end

@@ -1,5 +1,5 @@
--- Out of memory: any allocation of the engine or of Lua may fail. What ran says so in one line, leaves nothing half done
--- and no bytes behind, and works when it is tried again.
+-- Out of memory: any allocation of the engine or of Lua may fail. What ran says so in one line, leaves nothing half
+-- done and no bytes behind, and works when it is tried again.
 
 local lc = require "lacuna"
 local engine = require "lacuna.core.test"
