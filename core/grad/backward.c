@@ -139,7 +139,20 @@ static lc_status check_node(const lc_node *node) {
     return LC_OK;
 }
 
-static void fill_rule_call(lc_node *node, lc_rule_call *c) {
+/* The input as the rule reads it: what was kept, or its activation, made again. A fresh reference, or NULL. */
+static lc_status saved_input(const lc_saved *s, lc_tensor **out) {
+    static const lc_op again[] = {
+        [LC_ACT_RELU] = LC_OP_RELU,
+        [LC_ACT_GELU] = LC_OP_GELU,
+        [LC_ACT_GELU_TANH] = LC_OP_GELU_TANH,
+        [LC_ACT_SILU] = LC_OP_SILU,
+    };
+    if (s->tensor && s->act) return lc_run(again[s->act], NULL, (lc_tensor *const[]){s->tensor}, 1, out);
+    *out = s->tensor ? lc_tensor_retain(s->tensor) : NULL;
+    return LC_OK;
+}
+
+static lc_status fill_rule_call(lc_node *node, lc_rule_call *c) {
     memset(c, 0, sizeof *c);
     c->op = node->op;
     c->attr = &node->attr;
@@ -147,7 +160,7 @@ static void fill_rule_call(lc_node *node, lc_rule_call *c) {
     c->n_out = node->n_out;
     for (int i = 0; i < node->n_in; i++) {
         const lc_edge *e = &node->in[i];
-        c->in[i] = e->input.tensor;
+        LC_TRY(saved_input(&e->input, &c->in[i]));
         c->ndim_in[i] = e->ndim;
         memcpy(c->shape_in[i], e->shape, sizeof e->shape);
         c->dtype_in[i] = e->dtype;
@@ -160,6 +173,7 @@ static void fill_rule_call(lc_node *node, lc_rule_call *c) {
         c->out[i] = node->output[i].tensor;
         c->dy[i] = node->dy[i];
     }
+    return LC_OK;
 }
 
 static lc_status call_external(lc_node *node, lc_rule_call *c) {
@@ -180,8 +194,9 @@ static lc_status run_node(lc_node *node) {
     if (!any) return LC_OK;
     LC_TRY(check_node(node));
     lc_rule_call c;
-    fill_rule_call(node, &c);
-    lc_status status = node->op == LC_OP_EXTERNAL ? call_external(node, &c) : lc_rule_of(node->op)->rule(&c);
+    lc_status status = fill_rule_call(node, &c);
+    if (!status) status = node->op == LC_OP_EXTERNAL ? call_external(node, &c) : lc_rule_of(node->op)->rule(&c);
+    for (int i = 0; i < c.n_in; i++) lc_tensor_release(c.in[i]);
     if (status == LC_OK) lc_node_spend(node);
     for (int i = 0; i < node->n_out; i++) {
         lc_tensor_release(node->dy[i]);

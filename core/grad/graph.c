@@ -93,7 +93,19 @@ static void set_edge(lc_edge *e, lc_tensor *x) {
 }
 
 static void set_saved(lc_saved *s, lc_tensor *t) {
-    *s = (lc_saved){t, t->storage->version};
+    *s = (lc_saved){t, t->storage->version, LC_ACT_NONE};
+}
+
+/* What a product keeps of its input. An input that a linear layer's activation made (an MLP's inner width, the widest there is) is
+ * made again from what went into the activation, which that layer keeps anyway: one cheap pass instead of a buffer. */
+static void save_input(lc_op op, lc_saved *s, lc_tensor *x) {
+    lc_node *maker = x->node;
+    if (op == LC_OP_LINEAR && maker && maker->op == LC_OP_LINEAR && maker->output[1].tensor) {
+        set_saved(s, lc_tensor_retain(maker->output[1].tensor));
+        s->act = maker->attr.act;
+    } else {
+        set_saved(s, lc_tensor_retain(x));
+    }
 }
 
 lc_node *lc_node_retain(lc_node *node) {
@@ -130,7 +142,7 @@ lc_status lc_record(lc_op op, const lc_attr *attr, lc_tensor *const *in, int n_i
     }
     unsigned saves = row->saves_for ? row->saves_for(&node->attr, wanted) : row->saves;
     for (int i = 0; i < n_in; i++)
-        if (in[i] && saves & LC_SAVE_IN(i)) set_saved(&node->in[i].input, lc_tensor_retain(in[i]));
+        if (in[i] && saves & LC_SAVE_IN(i)) save_input(op, &node->in[i].input, in[i]);
     lc_status status = LC_OK;
     for (int i = 0; i < n_out; i++) {
         if (!out[i] || !(saves & LC_SAVE_OUT(i))) continue;

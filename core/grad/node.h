@@ -12,6 +12,7 @@
 typedef struct lc_saved {
     lc_tensor *tensor; /* NULL when not saved */
     uint64_t version;
+    lc_activation act; /* what the rule reads is this activation of `tensor`: applied again in the backward pass */
 } lc_saved;
 
 typedef struct lc_edge {

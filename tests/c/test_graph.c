@@ -127,6 +127,56 @@ static void test_long_chain(void) {
     lc_tensor_release(x);
 }
 
+static lc_tensor *matrix(int64_t rows, int64_t columns, double step) {
+    lc_tensor *t = NULL;
+    CHECK_OK(lc_tensor_new(LC_F64, 2, (int64_t[]){rows, columns}, LC_CPU, &t));
+    for (int64_t i = 0; i < rows * columns; i++) LC_DATA(double, t)[i] = sin(step * (double)(i + 1));
+    CHECK_OK(lc_require_grad(t, true));
+    return t;
+}
+
+/* Two layers with a fused activation between them keep what goes into it and not what comes out, and have the gradients of the same
+ * two layers with the activation as an op of its own. */
+static void test_activation_made_again(void) {
+    static const lc_op unfused[] = {[LC_ACT_RELU] = LC_OP_RELU,
+                                    [LC_ACT_GELU] = LC_OP_GELU,
+                                    [LC_ACT_GELU_TANH] = LC_OP_GELU_TANH,
+                                    [LC_ACT_SILU] = LC_OP_SILU};
+    for (lc_activation act = LC_ACT_RELU; act <= LC_ACT_SILU; act++) {
+        lc_tensor *x = matrix(3, 4, 0.7), *up = matrix(5, 4, 1.1), *down = matrix(2, 5, 1.9), *grads[2][3];
+        for (int fused = 0; fused < 2; fused++) {
+            lc_tensor *h = NULL, *a = NULL, *y = NULL, *sum = NULL;
+            CHECK_OK(lc_linear(x, up, NULL, fused ? act : LC_ACT_NONE, &h));
+            if (fused)
+                a = lc_tensor_retain(h);
+            else
+                CHECK_OK(lc_unary(unfused[act], h, &a));
+            lc_tensor_release(h);
+            CHECK_OK(lc_linear(a, down, NULL, LC_ACT_NONE, &y));
+            if (fused) CHECK(a->storage->refs == 1);
+            lc_tensor_release(a);
+            CHECK_OK(dot(y, y, &sum));
+            CHECK_OK(lc_backward(sum, NULL));
+            lc_tensor_release(y);
+            lc_tensor_release(sum);
+            lc_tensor *leaves[3] = {x, up, down};
+            for (int i = 0; i < 3; i++) {
+                CHECK_OK(lc_get_grad(leaves[i], &grads[fused][i]));
+                CHECK_OK(lc_clear_grad(leaves[i]));
+            }
+        }
+        for (int i = 0; i < 3; i++) {
+            for (int64_t k = 0; k < lc_numel(grads[0][i]); k++)
+                CHECK_NEAR(at(grads[1][i], k), at(grads[0][i], k), 1e-12);
+            lc_tensor_release(grads[0][i]);
+            lc_tensor_release(grads[1][i]);
+        }
+        lc_tensor_release(x);
+        lc_tensor_release(up);
+        lc_tensor_release(down);
+    }
+}
+
 static void test_no_recording(void) {
     lc_tensor *a = vector(2, 1, true), *y = NULL, *d = NULL;
     bool before = lc_set_recording(false);
@@ -258,6 +308,7 @@ int main(void) {
     test_refusals();
     test_alias();
     test_long_chain();
+    test_activation_made_again();
     test_no_recording();
     test_external();
     test_out_of_memory();
