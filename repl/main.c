@@ -6,6 +6,7 @@
 
 #include <lauxlib.h>
 #include <lualib.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -47,6 +48,7 @@ static int start(lua_State *L) {
 #define GC_STEP 400
 
 int main(int argc, char **argv) {
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of that write, with its own message */
     lua_State *L = lua_newstate(allocate, NULL);
     if (!L) {
         fprintf(stderr, "lacuna: not enough memory to start\n");

@@ -125,6 +125,25 @@ describe("a run's directory", function()
   end)
 end)
 
+describe("a disk that is full", function()
+  it("is said, leaves nothing half-written, and is gone on from when there is room", function()
+    local text = [[
+      run:stage("tune", { model = model }, function() lc.train(model, batches, { steps = 4, run = run, save_every = 2 }) end)
+      run:log { loss = model:loss(batches[1]):item() }
+    ]]
+    recipe_path = recipe_path or os.tmpname()
+    succeeds(recipe(text))
+    local whole = read "metrics.jsonl"
+    cli.shell("rm -rf " .. root)
+    local full = cli.shell(("ulimit -f 64; %s --out %s %s"):format(cli.program, root, recipe_path))
+    fails(full, "File too large")
+    local left = cli.shell(("find %s -name '*.safetensors*'"):format(root)).out
+    assert.equal("", left)
+    succeeds(cli.run(("--out %s --resume %s"):format(root, recipe_path)))
+    assert.equal(whole, read "metrics.jsonl")
+  end)
+end)
+
 describe("run:plot", function()
   it("draws a PNG, and keeps the script", function()
     local out = succeeds(recipe [[
