@@ -187,9 +187,7 @@ bench: $(LACUNA) $(BENCHES)
 	done
 
 bench-peers: $(LACUNA)
-	@for script in $(sort $(wildcard tests/bench/*.py)); do \
-	    echo "== $$script"; env -u OPENBLAS_CORETYPE LACUNA=$(LACUNA) $(PEER) $$script || exit 1; \
-	done
+	LACUNA=$(LACUNA) $(PEER) tests/bench/compare.py
 
 $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o $(LIBRARY)
 	@mkdir -p $(@D)
