@@ -128,7 +128,9 @@ end)
 describe("a disk that is full", function()
   it("is said, leaves nothing half-written, and is gone on from when there is room", function()
     local text = [[
-      run:stage("tune", { model = model }, function() lc.train(model, batches, { steps = 4, run = run, save_every = 2 }) end)
+      run:stage("tune", { model = model }, function()
+        lc.train(model, batches, { steps = 4, run = run, save_every = 2 })
+      end)
       run:log { loss = model:loss(batches[1]):item() }
     ]]
     recipe_path = recipe_path or os.tmpname()
