@@ -45,7 +45,9 @@ local function train(length)
   table.sort(times)
   local seconds = times[(counted + 1) // 2]
   local _, resident = core.memory()
-  report { work = "train" .. length, tokens_per_second = 4 * length / seconds, seconds = seconds, peak_mib = resident / 2 ^ 20 }
+  report {
+    work = "train" .. length, tokens_per_second = 4 * length / seconds, seconds = seconds, peak_mib = resident / 2 ^ 20,
+  }
 end
 
 local work = {}
