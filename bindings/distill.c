@@ -4,9 +4,9 @@
 #include "model.h"
 
 static const lcl_option rows[] = {
-    {"temperature", LCL_NUMBER, offsetof(lc_distill_options, temperature), .fallback = "1",
+    {"temperature", LCL_NUMBER, offsetof(lc_distill_options, temperature), .min = 1e-6, .max = 1e6, .fallback = "1",
      .doc = "softens both distributions"},
-    {"alpha", LCL_NUMBER, offsetof(lc_distill_options, alpha), .fallback = "1",
+    {"alpha", LCL_NUMBER, offsetof(lc_distill_options, alpha), .min = 0, .max = 1, .fallback = "1",
      .doc = "share of the teacher in the loss"},
     {"train", LCL_BOOL, offsetof(lc_distill_options, train), .fallback = "true", .doc = "the student's dropout on"},
     {0},

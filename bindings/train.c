@@ -94,13 +94,13 @@ static const lcl_option_set group_set = {"groups", group_rows};
 
 void lcl_betas(lua_State *L, int arg, const char *function, lc_recipe *recipe) {
     if (lcl_field(L, arg, "betas") != LUA_TNIL) {
-        bool pair = lua_istable(L, -1);
+        bool pair = lua_istable(L, -1) && lua_rawlen(L, -1) == 2;
         double b[2] = {0, 0};
         for (int i = 0; i < 2 && pair; i++) {
             pair = lua_rawgeti(L, -1 - i, i + 1) == LUA_TNUMBER;
             b[i] = lua_tonumber(L, -1);
         }
-        if (!pair || b[0] < 0 || b[0] >= 1 || b[1] < 0 || b[1] >= 1)
+        if (!pair || !(b[0] >= 0 && b[0] < 1 && b[1] >= 0 && b[1] < 1))
             lcl_error(L, "%s: option 'betas' must be two numbers from 0 and below 1, such as {0.9, 0.999}", function);
         lua_pop(L, 2);
         recipe->beta1 = b[0];

@@ -108,7 +108,11 @@ end
 
 local function run_code(list)
   for _, code in ipairs(list) do
-    local status = run(function() assert(load(code, "=(command line)", "t"))() end)
+    local status = run(function()
+      local chunk, problem = load(code, "=(command line)", "t")
+      if not chunk then error(problem, 0) end
+      chunk()
+    end)
     if status ~= 0 then return status end
   end
   return 0

@@ -169,7 +169,7 @@ static lc_status attention_inputs(const lc_call *call) {
     if (q->ndim != 4) return lc_fail(LC_ESHAPE, "%s: q is %s; it must be (B, T, H, D)", op, LC_SHAPE(q));
     if (k->ndim != 4 || k->shape[0] != q->shape[0] || k->shape[3] != q->shape[3])
         return lc_fail(LC_ESHAPE, "%s: k %s does not fit q %s", op, LC_SHAPE(k), LC_SHAPE(q));
-    if (k->shape[2] == 0 || q->shape[2] % k->shape[2] != 0)
+    if (q->shape[2] == 0 || k->shape[2] == 0 || q->shape[2] % k->shape[2] != 0)
         return lc_fail(LC_ESHAPE, "%s: %lld query heads cannot share %lld key heads", op, (long long)q->shape[2],
                        (long long)k->shape[2]);
     if (!lc_same_shape(k, v)) return lc_fail(LC_ESHAPE, "%s: k is %s, v is %s", op, LC_SHAPE(k), LC_SHAPE(v));

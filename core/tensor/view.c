@@ -43,7 +43,7 @@ static lc_status resolve_shape(const lc_tensor *x, int ndim, const int64_t *shap
         }
     }
     if (unknown >= 0 && known > 0 && total % known == 0) resolved[unknown] = total / known, known = total;
-    if (known != total)
+    if (known != total || (unknown >= 0 && resolved[unknown] < 0))
         return lc_fail(LC_ESHAPE, "reshape: %s has %lld elements and cannot become %s", LC_SHAPE(x), (long long)total,
                        lc_shape_text(ndim, shape));
     return LC_OK;

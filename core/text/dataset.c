@@ -11,6 +11,7 @@
 #include "text/token_cache.h"
 
 #define CACHED_FROM ((size_t)64 << 10) /* bytes of text; less is encoded faster than a file is opened */
+#define LONGEST_SAMPLE (INT64_C(1) << 48) /* tokens; sizes in bytes stay far from overflow */
 
 /* Tokens that a dataset and its splits share. */
 typedef struct store {
@@ -319,6 +320,9 @@ static lc_status sample_documents(const lc_dataset *d, int64_t n, lc_stream *str
 lc_status lc_dataset_sample(lc_dataset *d, int64_t n, uint64_t seed, lc_dataset **out) {
     bool documents = d->per == LC_PER_DOCUMENT;
     if (n < 1) return lc_fail(LC_EINVAL, "sample: %lld examples were asked for; at least 1", (long long)n);
+    if (n > LONGEST_SAMPLE / d->length)
+        return lc_fail(LC_EINVAL, "sample: %lld examples of %lld tokens do not fit in memory", (long long)n,
+                       (long long)d->length);
     if (documents && n > d->count)
         return lc_fail(LC_EINVAL, "sample: %lld documents were asked for, and there are %lld", (long long)n,
                        (long long)d->count);

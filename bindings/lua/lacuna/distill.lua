@@ -42,6 +42,9 @@ end
 ---@param options table|nil {temperature = 1, labels}
 function distill.loss.kl(student, teacher, options)
   local temperature = options and options.temperature or 1
+  if type(temperature) ~= "number" or not (temperature > 0) then
+    errors.fail("loss.kl: temperature must be a number above 0, got %s", tostring(temperature))
+  end
   if is_tensor(student) and is_tensor(teacher) then
     return kl_of_logits(student, teacher, temperature, options and options.labels)
   end

@@ -17,6 +17,9 @@ local options = require "lacuna.options"
 
 local FORMAT = 1
 
+-- Files of the run's own, which run:text leaves alone.
+local OWN = { ["manifest.json"] = true, ["metrics.jsonl"] = true, ["timing.jsonl"] = true }
+
 local run_methods = {}
 local run_meta = { __name = "run", __index = run_methods }
 
@@ -81,6 +84,9 @@ local function load_index(run)
   if index.lacuna_format ~= FORMAT then
     errors.fail("%s: lacuna_format %s; this build reads %d", path, tostring(index.lacuna_format), FORMAT)
   end
+  if type(index.stages) ~= "table" or type(index.loops) ~= "table" then
+    errors.fail("%s: names no stages and loops; start a new run without --resume", path)
+  end
   return index
 end
 
@@ -131,7 +137,10 @@ end
 function run_methods.log(run, fields)
   if type(fields) ~= "table" then errors.fail("run:log: expected a table, got a %s", type(fields)) end
   local line = { stage = run.stage_name }
-  for name, value in pairs(fields) do line[name] = plain(value) end
+  for name, value in pairs(fields) do
+    if type(name) ~= "string" then errors.fail("run:log: fields have names, got one called %s", tostring(name)) end
+    line[name] = plain(value)
+  end
   local text = json.encode(line, "run:log")
   manifest.add_files(run.manifest, run.dir)
   run.cursor = run.cursor + 1
@@ -157,8 +166,8 @@ end
 ---@param name string of the file; ".txt" is added where it has no ending
 ---@param text string
 function run_methods.text(run, name, text)
-  if type(name) ~= "string" or name:find "/" then
-    errors.fail "run:text: name is that of a file in the run's directory"
+  if type(name) ~= "string" or slug(name) == "" or name:find "/" or OWN[name] then
+    errors.fail("run:text: the name must be that of a file of yours in the run's directory, got '%s'", tostring(name))
   end
   files.write(run.dir .. "/" .. (name:find "%." and name or name .. ".txt"), text)
 end

@@ -34,6 +34,10 @@ function stages.restore_position(run, stored)
   for key in pairs(run.state) do run.state[key] = nil end
   for key, value in pairs(stored.state) do run.state[key] = value end
   run.cursor = stored.lines
+  if run.cursor > #run.lines then
+    errors.fail("%s/metrics.jsonl has %d lines, and %d were logged when this was stored; start a new run without --resume",
+      run.dir, #run.lines, run.cursor)
+  end
 end
 
 --- What was measured of the machine: not compared on resume.
@@ -82,7 +86,7 @@ local function drop_models(run)
   local dropped = {}
   for i = 1, run.stage_number - 1 do
     local entry = run.index.stages[i]
-    if entry.models and not entry.keep then
+    if entry and entry.models and not entry.keep then
       dropped[#dropped + 1] = entry.models
       entry.models = nil
     end

@@ -176,6 +176,9 @@ local function objective_of(objective)
 end
 
 local function add_groups(trainer, opts)
+  if opts.groups ~= nil and (type(opts.groups) ~= "table" or #opts.groups == 0 and next(opts.groups) ~= nil) then
+    errors.fail "steps: groups must be a list of tables, as in {{params = selection, lr = 1e-4}}"
+  end
   for i, group in ipairs(opts.groups or {}) do
     if type(group) ~= "table" or group.params == nil then
       errors.fail("steps: groups[%d] must be a table such as {params = selection, lr = 1e-4}", i)
@@ -229,6 +232,9 @@ local function run_objective(loop, t, batches)
     local metatable = getmetatable(loss)
     if type(metatable) ~= "table" or metatable.__name ~= "lacuna.tensor" then
       errors.fail("steps: the objective must return a loss tensor, got %s", loss == nil and "nil" or "a " .. type(loss))
+    end
+    if count ~= nil and (type(count) ~= "number" or not (count >= 0)) then
+      errors.fail("steps: the objective's count must be a number from 0, got %s", tostring(count))
     end
     if #batches == 1 then count = 1 end
     count = count or counts[i]
