@@ -1,4 +1,5 @@
 /* dataset.c: the module lacuna.core.dataset: lc.dataset, its examples and its batches. */
+#include "model.h"
 #include "text.h"
 
 #include <string.h>
@@ -243,11 +244,19 @@ static const lcl_option dataset_rows[] = {
 #undef AT
 static const lcl_option_set dataset_set = {"dataset", dataset_rows};
 
+/* Pushes a field of option 'model': a model, or a table with what is needed of one. */
+static void push_model_field(lua_State *L, const char *missing, const char *name) {
+    int type = lcl_field(L, 1, "model");
+    if (type == LUA_TNIL) lcl_error(L, "dataset: %s", missing);
+    if (type != LUA_TTABLE && !lcl_test(L, -1, &LCL_MODEL))
+        lcl_error(L, "dataset: option 'model' must be a model, got %s", lcl_describe(L, -1));
+    lua_getfield(L, -1, name);
+}
+
 /* Pushes the tokenizer that was given, or the model's. */
 static lc_tokenizer *push_chosen_tokenizer(lua_State *L) {
     if (lcl_field(L, 1, "tokenizer") == LUA_TNIL) {
-        if (lcl_field(L, 1, "model") == LUA_TNIL) lcl_error(L, "dataset: give a model or a tokenizer");
-        lua_getfield(L, -1, "tokenizer");
+        push_model_field(L, "give a model or a tokenizer", "tokenizer");
         if (lua_isnil(L, -1))
             lcl_error(L, "dataset: the model has no tokenizer; give one: tokenizer = lc.tokenizer(...)");
     }
@@ -257,9 +266,7 @@ static lc_tokenizer *push_chosen_tokenizer(lua_State *L) {
 }
 
 static int64_t model_length(lua_State *L) {
-    if (lcl_field(L, 1, "model") == LUA_TNIL)
-        lcl_error(L, "dataset: option 'length' is needed where no model gives it");
-    lua_getfield(L, -1, "positions");
+    push_model_field(L, "option 'length' is needed where no model gives it", "positions");
     int64_t positions = lcl_integer(L, -1);
     lua_pop(L, 2);
     return lc_min(positions, 2048);

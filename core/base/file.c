@@ -429,7 +429,15 @@ static lc_status move_files(const char *fresh, const char *path) {
     return error ? fail_errno(path, "put the finished files in place", error) : LC_OK;
 }
 
+/* Puts `path` where the message has `fresh`, which nobody knows. */
+static lc_status name_target(lc_status status, const char *fresh, const char *path) {
+    const char *message = lc_message(), *at = strstr(message, fresh);
+    if (!at) return status;
+    return lc_fail(status, "%.*s%s%s", (int)(at - message), message, path, at + strlen(fresh));
+}
+
 lc_status lc_directory_end(lc_status status, char *fresh, const char *path) {
+    if (status) status = name_target(status, fresh, path);
     if (!status && lc_is_dir(path))
         status = move_files(fresh, path);
     else if (!status && rename(fresh, path))

@@ -50,7 +50,7 @@ const char *lc_shape_text(int ndim, const int64_t *shape) {
 }
 
 /* Bytes of a fresh tensor, refusing negative sizes and products that overflow. */
-static lc_status check_size(lc_dtype dtype, int ndim, const int64_t *shape, size_t *bytes) {
+lc_status lc_shape_bytes(lc_dtype dtype, int ndim, const int64_t *shape, size_t *bytes) {
     if (ndim < 0 || ndim > LC_MAX_DIMS)
         return lc_fail(LC_ESHAPE, "a tensor has at most %d dimensions, not %d", LC_MAX_DIMS, ndim);
     size_t total = lc_dtype_size(dtype);
@@ -75,7 +75,7 @@ static void storage_release(lc_storage *s) {
 /* Tensor and storage structs come from the buffer cache as well: it is the faster allocator. */
 lc_status lc_tensor_new(lc_dtype dtype, int ndim, const int64_t *shape, lc_device device, lc_tensor **out) {
     size_t bytes = 0;
-    LC_TRY(check_size(dtype, ndim, shape, &bytes));
+    LC_TRY(lc_shape_bytes(dtype, ndim, shape, &bytes));
     if (device != LC_CPU) return lc_fail(LC_EDEVICE, "this build has no memory on device '%s'", lc_device_name(device));
     lc_tensor *t = lc_buffer_new(sizeof *t);
     lc_storage *s = t ? lc_buffer_new(sizeof *s) : NULL;

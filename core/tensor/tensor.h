@@ -57,6 +57,9 @@ lc_status lc_tensor_set_name(lc_tensor *t, const char *name);
 
 int64_t lc_numel(const lc_tensor *t);
 int64_t lc_shape_numel(int ndim, const int64_t *shape);
+/* Bytes of a contiguous tensor. LC_ESHAPE for a negative size or too many dimensions, LC_ENOMEM for more than any
+ * memory holds: after it, counting elements cannot overflow. */
+lc_status lc_shape_bytes(lc_dtype dtype, int ndim, const int64_t *shape, size_t *bytes);
 bool lc_is_contiguous(const lc_tensor *t);
 bool lc_same_shape(const lc_tensor *a, const lc_tensor *b);
 /* "(2, 3, 4)" into a per-thread ring of buffers: good for one message. */

@@ -123,6 +123,8 @@ lc_status lc_view_expand(lc_tensor *x, int ndim, const int64_t *shape, lc_tensor
     if (!fits)
         return lc_fail(LC_ESHAPE, "expand: %s cannot be broadcast to %s; only sizes of 1 stretch", LC_SHAPE(x),
                        lc_shape_text(ndim, shape));
+    size_t bytes;
+    LC_TRY(lc_shape_bytes(x->dtype, ndim, sizes, &bytes));
     return lc_view_strided(x, ndim, sizes, strides, x->offset, out);
 }
 

@@ -22,6 +22,28 @@ function errors.fail(format, ...)
   error(user_position() .. format:format(...), 0)
 end
 
+--- What a value is, for messages: "nil", "a number", "a model".
+---@param value any
+---@return string
+function errors.kind(value)
+  if value == nil then return "nil" end
+  local metatable = getmetatable(value)
+  local name = type(metatable) == "table" and rawget(metatable, "__name")
+  return "a " .. (type(name) == "string" and name:match "[^.]*$" or type(value))
+end
+
+--- Refuses a value that is not of the kind; `or_nil` lets nil pass.
+---@param where string begins the message: "run:save"
+---@param what string what is checked: "the model"
+---@param value any
+---@param kind string a type of Lua's or the engine's: "table", "model"
+---@param or_nil boolean|nil
+function errors.expect(where, what, value, kind, or_nil)
+  local got = errors.kind(value)
+  if got == "a " .. kind or or_nil and value == nil then return end
+  errors.fail("%s: %s must be a %s, got %s", where, what, kind, got)
+end
+
 --- Number of single-letter edits (insert, delete, replace, swap of neighbours) from `a` to `b`.
 ---@param a string
 ---@param b string

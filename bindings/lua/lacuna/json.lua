@@ -47,6 +47,8 @@ local function encode_list(list, where, context, depth)
   return enclose(parts, "[", "]", depth)
 end
 
+local MAX_DEPTH = 100 -- the reader takes 128, and what is stored here gets a few levels around it
+
 local function encode_object(object, where, context, depth)
   local keys, parts = {}, {}
   for key in pairs(object) do
@@ -65,12 +67,15 @@ end
 
 local function encode_table(value, where, context)
   if context.inside[value] then errors.fail("%s: a table that contains itself cannot be stored", where) end
+  if context.level == MAX_DEPTH then
+    errors.fail("%s...: tables nested deeper than %d cannot be stored", where:sub(1, 40), MAX_DEPTH)
+  end
   local count, depth = 0, context.depth
   for _ in pairs(value) do count = count + 1 end
   local form = count > 0 and count == #value and encode_list or encode_object
-  context.inside[value], context.depth = true, depth and depth + 1
+  context.inside[value], context.depth, context.level = true, depth and depth + 1, context.level + 1
   local text = form(value, where, context, depth)
-  context.inside[value], context.depth = nil, depth
+  context.inside[value], context.depth, context.level = nil, depth, context.level - 1
   return text
 end
 
@@ -96,7 +101,7 @@ end
 ---@param tensors table|nil the tensors inside are added to this list
 ---@return string
 function json.encode(value, where, tensors)
-  return encode(value, where, { tensors = tensors, inside = {} })
+  return encode(value, where, { tensors = tensors, inside = {}, level = 0 })
 end
 
 --- The same of plain data, indented for people, with a newline at its end.
@@ -104,7 +109,7 @@ end
 ---@param where string begins error messages
 ---@return string
 function json.pretty(value, where)
-  return encode(value, where, { inside = {}, depth = 0 }) .. "\n"
+  return encode(value, where, { inside = {}, depth = 0, level = 0 }) .. "\n"
 end
 
 local function restore(value, tensors)

@@ -36,6 +36,7 @@ function model.model(options)
     if not own[name] then config[name] = value end
   end
   local tokenizer = options.tokenizer
+  errors.expect("model", "option 'tokenizer'", tokenizer, "tokenizer", true)
   if tokenizer then
     config.vocab_size = config.vocab_size or #tokenizer
     if tokenizer.eos then

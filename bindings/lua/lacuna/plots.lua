@@ -23,6 +23,7 @@ end
 --- Rows that `where` chooses: nil for all, a table of values that they must have, or a function.
 local function chosen(run, where)
   local list = {}
+  if type(where) ~= "function" then errors.expect("run", "where", where, "table", true) end
   for _, row in ipairs(run:rows()) do
     local take = true
     if type(where) == "function" then
@@ -139,6 +140,10 @@ function plots.plot(run, opts)
   if type(opts.x) ~= "string" or #ys == 0 then
     errors.fail 'run:plot: give x and y, as in run:plot { x = "sparsity", y = "perplexity" }'
   end
+  for _, y in ipairs(ys) do errors.expect("run:plot", "each y", y, "string") end
+  errors.expect("run:plot", "file", opts.file, "string", true)
+  errors.expect("run:plot", "label", opts.label, "string", true)
+  errors.expect("run:plot", "by", opts.by, "string", true)
   if opts.scale and opts.scale ~= "log" and opts.scale ~= "logx" and opts.scale ~= "loglog" then
     errors.fail("run:plot: scale must be 'log', 'logx' or 'loglog', got '%s'", tostring(opts.scale))
   end
@@ -184,7 +189,10 @@ function plots.table(run, opts)
   opts = opts or {}
   check_options(opts, "run:table", { "columns", "where", "file" })
   local rows = chosen(run, opts.where)
+  errors.expect("run:table", "columns", opts.columns, "table", true)
+  errors.expect("run:table", "file", opts.file, "string", true)
   local columns = opts.columns or columns_of(rows)
+  for _, name in ipairs(columns) do errors.expect("run:table", "each column", name, "string") end
   local cells, widths = { columns }, {}
   for _, row in ipairs(rows) do
     local line = {}

@@ -36,7 +36,10 @@ function ranking:top(share) return take(self, share, false) end
 function ranking:bottom(share) return take(self, share, true) end
 
 local function tensor_of(thing)
-  return getmetatable(thing).__name == "lacuna.layer" and thing.weight or thing
+  local kind = errors.kind(thing)
+  if kind == "a layer" then return thing.weight end
+  if kind == "a tensor" then return thing end
+  errors.fail("rank: expected layers or parameters, got %s", kind)
 end
 
 --- Ranks things by a number, largest first; equal ones stay in their order.
@@ -59,11 +62,15 @@ local function rank(things, by)
   elseif type(by) ~= "function" then
     errors.fail("rank: by must be the name of a measure or a function, got a %s", type(by))
   end
+  local kind = errors.kind(things)
+  if kind ~= "a table" and kind ~= "a selection" then
+    errors.fail("rank: expected a selection or a list of layers or parameters, got %s", kind)
+  end
   local list = setmetatable({}, ranking)
   for i, thing in ipairs(things) do
     local value = measure(thing)
     if type(value) ~= "number" then errors.fail("rank: by must give numbers, got a %s", type(value)) end
-    list[i] = { thing = thing, value = value, order = i, name = thing.name or tostring(i) }
+    list[i] = { thing = thing, value = value, order = i, name = errors.kind(thing) ~= "a table" and thing.name or tostring(i) }
   end
   table.sort(list, function(a, b) return a.value > b.value or a.value == b.value and a.order < b.order end)
   return list

@@ -95,6 +95,8 @@ local function check_options(opts)
     errors.fail 'run: give a name, as in lc.run { name = "my-experiment" }'
   end
   local known = { "name", "params", "out" }
+  errors.expect("run", "out", opts.out, "string", true)
+  errors.expect("run", "params", opts.params, "table", true)
   for key in pairs(opts) do
     if key ~= "name" and key ~= "params" and key ~= "out" then
       errors.fail("run: unknown option '%s'%s", tostring(key), errors.suggestion(tostring(key), known))
@@ -189,6 +191,7 @@ function run_methods.save(run, model, tag)
   if type(tag) ~= "string" or slug(tag) == "" or tag:find "/" or tag == "checkpoints" then
     errors.fail("run:save: the tag must be a name for a directory, got '%s'", tostring(tag))
   end
+  errors.expect("run:save", "the model", model, "model")
   local path = run.dir .. "/" .. tag
   model:save(path)
   return path

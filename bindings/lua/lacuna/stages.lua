@@ -137,6 +137,11 @@ function stages.stage(run, name, models, fn, opts)
   if type(name) ~= "string" or type(models) ~= "table" or type(fn) ~= "function" then
     errors.fail 'run:stage: expected (name, { model = model }, function)'
   end
+  errors.expect("run:stage", "the last argument", opts, "table", true)
+  for key, model in pairs(models) do
+    if type(key) ~= "string" then errors.fail "run:stage: models are given by name, as in { model = model }" end
+    errors.expect("run:stage", "'" .. key .. "'", model, "model")
+  end
   if run.stage_name then errors.fail("run:stage: '%s' cannot begin inside '%s'", name, run.stage_name) end
   run.stage_number, run.loop_number = run.stage_number + 1, 0
   local entry = run.index.stages[run.stage_number]

@@ -118,6 +118,7 @@ end
 ---@param things any a selection, layers, parameters, a list of those
 ---@param options table|nil {mode = "freeze"}: weight and moments stay; "grad": an update with a gradient of zero
 function step_methods.skip(t, things, options)
+  errors.expect("t:skip", "the last argument", options, "table", true)
   local mode = options and options.mode or "freeze"
   if mode ~= "freeze" and mode ~= "grad" then
     errors.fail("t:skip: mode must be 'freeze' or 'grad', got '%s'", tostring(mode))
