@@ -205,7 +205,8 @@ static int dataset_index(lua_State *L) {
     else if (strcmp(name, "tokenizer") == 0)
         lcl_push_tokenizer(L, lc_dataset_tokenizer(d));
     else
-        lcl_error(L, "a dataset has no '%s'; it has length, stride, tokenizer, :split, :sample and examples from 1", name);
+        lcl_error(L, "a dataset has no '%s'; it has length, stride, tokenizer, :split, :sample and examples from 1",
+                  name);
     return 1;
 }
 

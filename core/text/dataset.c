@@ -10,7 +10,7 @@
 #include "base/random.h"
 #include "text/token_cache.h"
 
-#define CACHED_FROM ((size_t)64 << 10) /* bytes of text; less is encoded faster than a file is opened */
+#define CACHED_FROM ((size_t)64 << 10)    /* bytes of text; less is encoded faster than a file is opened */
 #define LONGEST_SAMPLE (INT64_C(1) << 48) /* tokens; sizes in bytes stay far from overflow */
 
 /* Tokens that a dataset and its splits share. */

@@ -415,21 +415,6 @@ end)
 
 -- -- everything -------------------------------------------------------------------------------------------------------
 
-describe("the language", function()
-  it("answers any call with any arguments", function()
-    local calls = sampling.full and 20000 or 600
-    local result = cli.shell(([[program=$(realpath %s); script=$(realpath tests/surface.lua); cd '%s' && timeout 300 $program $script %d %d]]):format(
-      cli.program, directory, sampling.seed, calls))
-    local lines = {}
-    for line in result.out:gmatch "[^\n]+" do lines[#lines + 1] = line end
-    if result.status ~= 0 then
-      for i, line in ipairs(lines) do if line:find "^INTERNAL" then print(lines[i - 1], line) end end
-    end
-    assert.equal(0, result.status, ("seed %d: %s\n%s"):format(sampling.seed, lines[#lines] or "", result.err))
-    assert.matches("0 internal messages", lines[#lines])
-  end)
-end)
-
 describe("the command line", function()
   it("refuses what it does not know in one line", function()
     for arguments, pattern in pairs {

@@ -96,7 +96,6 @@ local function check_options(opts)
   end
   local known = { "name", "params", "out" }
   errors.expect("run", "out", opts.out, "string", true)
-  errors.expect("run", "params", opts.params, "table", true)
   for key in pairs(opts) do
     if key ~= "name" and key ~= "params" and key ~= "out" then
       errors.fail("run: unknown option '%s'%s", tostring(key), errors.suggestion(tostring(key), known))
