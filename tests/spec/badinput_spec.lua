@@ -1,3 +1,4 @@
+-- luacheck: no max line length
 -- What people and files get wrong, and what means harm: one clear message each, exit status not 0, no crash, no hang, nothing that
 -- only the library's author understands.
 

@@ -1,3 +1,4 @@
+-- luacheck: no max line length
 -- Disks that fill up, files that may not grow, directories that may not be written: one clear message, the old content or the new,
 -- nothing beside it, and a process that goes on.
 
