@@ -65,7 +65,7 @@ static int get_tensor(lua_State *L) {
 static int set_text(lua_State *L) {
     json_t *document = lc_checkpoint_document(check(L));
     if (json_object_set_new(document, "text", json_string(lcl_string(L, 2))))
-        lcl_error(L, "checkpoint: the text cannot be stored: it is not UTF-8, or memory is out");
+        lcl_error(L, "checkpoint: the text cannot be stored: it is not UTF-8, or out of memory");
     return 0;
 }
 

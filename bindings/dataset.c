@@ -108,7 +108,9 @@ static int batches(lua_State *L) {
     lc_loader_options o = {0};
     lcl_options(L, 2, &batches_set, &o);
     o.seed = (uint64_t)integer_option(L, 2, "seed", seed_of(L, 1));
-    int64_t epoch = integer_option(L, 2, "epoch", 1) - 1;
+    int64_t epoch = integer_option(L, 2, "epoch", 1);
+    if (epoch < 1) lcl_error(L, "batches: option 'epoch' counts from 1, got %lld", (long long)epoch);
+    epoch--;
     if (lcl_field(L, 2, "shuffle") != LUA_TNIL) o.in_order = !lcl_boolean(L, -1);
     lc_loader **slot = lcl_push(L, &LOADER);
     lcl_done(L, lc_loader_new(d, &o, slot), 0);

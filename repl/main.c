@@ -55,7 +55,6 @@ int main(int argc, char **argv) {
         return EXIT_FAILURE;
     }
     lua_atpanic(L, panic);
-    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of its write, not the end of the process */
     /* Collect early: a handle keeps a tensor alive, and small tensors that die young stay in the processor's cache. */
     lua_gc(L, LUA_GCINC, GC_PAUSE, GC_STEP, 0);
     lua_pushcfunction(L, start);

@@ -416,6 +416,18 @@ end)
 
 -- -- everything -------------------------------------------------------------------------------------------------------
 
+describe("wrong arguments", function()
+  it("are named in words", function()
+    local model = tiny.gpt2()
+    refuses("distill: the teacher must be a model, got a number", lc.distill, model, 3)
+    refuses("distill: the last argument must be a table, got a string", lc.distill, model, model, "x")
+    refuses("loss.kl: the last argument must be a table, got a number", lc.loss.kl, lc.ones { 2, 3 }, lc.ones { 2, 3 }, 2)
+    refuses("run: params must be a table, as lc.params gives, got a number", lc.run, { name = "x", out = directory, params = 2 })
+    refuses("rank: expected a selection or a list of layers or parameters, got a number", lc.rank, 3, "size")
+    refuses("run: out must be a string, got a table", lc.run, { name = "x", out = {} })
+  end)
+end)
+
 describe("the command line", function()
   it("refuses what it does not know in one line", function()
     for arguments, pattern in pairs {

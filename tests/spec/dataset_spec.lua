@@ -215,6 +215,8 @@ describe("a dataset", function()
     refuses("second part: the text has 3 tokens, fewer", ds.split, ds, 0.9)
     refuses("0 examples were asked for; at least 1", ds.sample, ds, 0)
     refuses("option 'batch' must be from 1", ds.batches, ds, { batch = 0 })
+    refuses("option 'epoch' counts from 1, got 0", ds.batches, ds, { epoch = 0 })
+    refuses("option 'epoch' counts from 1, got %-9", ds.batches, ds, { epoch = math.mininteger })
   end)
 
   it("prints itself", function()

@@ -12,6 +12,9 @@ local distill = { loss = {} }
 ---@param options table|nil {temperature = 2, alpha = 0.5}
 ---@return function objective(model, batch, t) -> loss, count
 function distill.distill(student, teacher, options)
+  errors.expect("distill", "the student", student, "model")
+  errors.expect("distill", "the teacher", teacher, "model")
+  errors.expect("distill", "the last argument", options, "table", true)
   local chosen = { temperature = 2, alpha = 0.5 }
   for name, value in pairs(options or {}) do chosen[name] = value end
   return function(model, batch)
@@ -41,8 +44,9 @@ end
 ---@param teacher any the same
 ---@param options table|nil {temperature = 1, labels}
 function distill.loss.kl(student, teacher, options)
+  errors.expect("loss.kl", "the last argument", options, "table", true)
   local temperature = options and options.temperature or 1
-  if type(temperature) ~= "number" or not (temperature > 0) then
+  if type(temperature) ~= "number" or temperature ~= temperature or temperature <= 0 then
     errors.fail("loss.kl: temperature must be a number above 0, got %s", tostring(temperature))
   end
   if is_tensor(student) and is_tensor(teacher) then

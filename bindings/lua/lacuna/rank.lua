@@ -70,7 +70,8 @@ local function rank(things, by)
   for i, thing in ipairs(things) do
     local value = measure(thing)
     if type(value) ~= "number" then errors.fail("rank: by must give numbers, got a %s", type(value)) end
-    list[i] = { thing = thing, value = value, order = i, name = errors.kind(thing) ~= "a table" and thing.name or tostring(i) }
+    local name = errors.kind(thing) ~= "a table" and thing.name or tostring(i)
+    list[i] = { thing = thing, value = value, order = i, name = name }
   end
   table.sort(list, function(a, b) return a.value > b.value or a.value == b.value and a.order < b.order end)
   return list

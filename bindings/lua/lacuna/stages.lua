@@ -35,7 +35,7 @@ function stages.restore_position(run, stored)
   for key, value in pairs(stored.state) do run.state[key] = value end
   run.cursor = stored.lines
   if run.cursor > #run.lines then
-    errors.fail("%s/metrics.jsonl has %d lines, and %d were logged when this was stored; start a new run without --resume",
+    errors.fail("%s/metrics.jsonl has %d lines, and %d were logged when this was stored; start a new run without --resume", -- luacheck: ignore 631
       run.dir, #run.lines, run.cursor)
   end
 end

@@ -234,7 +234,7 @@ local function run_objective(loop, t, batches)
     if type(metatable) ~= "table" or metatable.__name ~= "lacuna.tensor" then
       errors.fail("steps: the objective must return a loss tensor, got %s", loss == nil and "nil" or "a " .. type(loss))
     end
-    if count ~= nil and (type(count) ~= "number" or not (count >= 0)) then
+    if count ~= nil and (type(count) ~= "number" or count ~= count or count < 0) then
       errors.fail("steps: the objective's count must be a number from 0, got %s", tostring(count))
     end
     if #batches == 1 then count = 1 end
