@@ -38,7 +38,8 @@ struct lc_model {
     uint64_t
         dropout_seed; /* with the number of training passes: where dropout's streams stand. A checkpoint stores both */
     uint64_t dropout_pass;
-    bool recompute; /* gradient checkpointing: blocks keep their input only, and run again in the backward pass */
+    const void *stepping; /* the trainer whose step is between begin and update; NULL = none */
+    bool recompute;       /* gradient checkpointing: blocks keep their input only, and run again in the backward pass */
 };
 
 /* -- making ------------------------------------------------------------------------------------- */

@@ -107,6 +107,11 @@ lc_status lc_trainer_begin(lc_trainer *t) {
     if (t->moment != LC_STEP_NONE && t->moment != LC_STEP_UPDATED)
         return lc_fail(LC_ESTATE, "step %lld has not ended", (long long)t->step);
     if (t->step >= t->options.steps) return lc_fail(LC_ESTATE, "all %lld steps are done", (long long)t->options.steps);
+    if (t->model->stepping && t->model->stepping != t)
+        return lc_fail(
+            LC_ESTATE,
+            "another training loop has a step of this model that is not updated, and both use its gradients; "
+            "call t:update() there first, or train a clone");
     LC_TRY(lc_trainer_sync(t));
     LC_TRY(lc_optim_clear(&t->optim));
     release_batches(t);
@@ -114,6 +119,7 @@ lc_status lc_trainer_begin(lc_trainer *t) {
     t->first_mac = lc_macs();
     t->step++;
     t->moment = LC_STEP_BEGUN;
+    t->model->stepping = t;
     t->loss = t->grad_norm = 0;
     t->tokens = t->labels = 0;
     t->macs = 0;
@@ -301,6 +307,7 @@ lc_status lc_trainer_update(lc_trainer *t) {
     t->grad_norm = norm;
     t->total_tokens += t->tokens;
     t->moment = LC_STEP_UPDATED;
+    t->model->stepping = NULL;
     return LC_OK;
 }
 
@@ -311,6 +318,7 @@ lc_status lc_trainer_drop(lc_trainer *t) {
     t->model->dropout_pass = t->first_dropout_pass;
     t->step--;
     t->moment = LC_STEP_NONE;
+    t->model->stepping = NULL;
     LC_TRY(lc_optim_clear(&t->optim));
     return t->loader ? lc_loader_seek(t->loader, t->first_epoch, t->first_index) : LC_OK;
 }

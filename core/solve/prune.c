@@ -171,11 +171,23 @@ static lc_status make_mask(const job *j, lc_mask **out) {
     return status;
 }
 
+/* A step between its forward pass and its update would change the weights by a gradient of others. */
+static lc_status check_no_step(const job *j) {
+    for (int64_t i = 0; j->options->apply && i < j->layers->n; i++) {
+        const lc_layer *layer = lc_selected_layer(j->layers, i);
+        if (layer->model->stepping)
+            return lc_fail(LC_ESTATE, "%s: a training step of this model is not updated; prune after t:update()",
+                           j->name);
+    }
+    return LC_OK;
+}
+
 lc_status lc_prune(const char *name, const lc_selection *layers, lc_score score, void *context,
                    const lc_prune_options *options, lc_mask **out) {
     job j = {.name = name, .layers = layers, .options = options};
     size_t n = (size_t)layers->n;
     LC_TRY(read_options(&j));
+    LC_TRY(check_no_step(&j));
     lc_status status = LC_ENOMEM;
     j.scores = lc_calloc(n, sizeof *j.scores);
     j.keep = lc_calloc(n, sizeof *j.keep);

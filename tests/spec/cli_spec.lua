@@ -66,6 +66,26 @@ describe("the command line", function()
     end)
   end
 
+  it("says that a device is not in this build", function()
+    local result = cli.run "--device cuda -e 'print(1)'"
+    assert.same({ "", "lacuna: --device cuda: this build has kernels for cpu alone\n", 1 },
+      { result.out, result.err, result.status })
+  end)
+
+  it("makes and loads models in the numbers of --dtype, where the call says nothing else", function()
+    local text = [[
+      local lc = require "lacuna"
+      local config = { family = "gpt2", vocab_size = 9, n_positions = 8, n_embd = 4, n_layer = 1, n_head = 1 }
+      local directory = os.tmpname() .. "-model"
+      local model = lc.model(config)
+      model:save(directory)
+      print(model.dtype, lc.load(directory).dtype, lc.load(directory, { dtype = "f32" }).dtype)
+      os.execute("rm -r " .. directory)
+    ]]
+    assert.equal("f64\tf64\tf32\n", cli.recipe(text, "", "--dtype f64").out)
+    assert.equal("f32\tf32\tf32\n", cli.recipe(text).out)
+  end)
+
   it("names a file that is not there", function()
     local result = cli.run "/nowhere/recipe.lua"
     assert.same({ "", "lacuna: cannot open /nowhere/recipe.lua: No such file or directory\n", 1 },

@@ -167,7 +167,7 @@ describe("what is held", function()
       for _ in lc.steps(model, { batch }, { steps = 1 }) do
         lc.prune.magnitude(model:linears(), { sparsity = 0.5 })
       end
-    end, "weight that was changed in place after it was used")
+    end, "prune after t:update()")
     for t in lc.steps(model, { batch }, { steps = 2 }) do
       t:update()
       lc.prune.magnitude(model:linears(), { sparsity = 0.25 * t.step })

@@ -250,6 +250,15 @@ describe("a stage", function()
     assert.not_equal("1.5", first:match "%S+%s+(%S+)")
   end)
 
+  it("may fail and be caught: the next one is stored and comes back all the same", function()
+    local text = [[
+      print(pcall(run.stage, run, "first", {}, function() error("no", 0) end))
+      print(run:stage("second", {}, function() print "ran" return 7 end))
+    ]]
+    assert.equal("false\tno\nran\n7\n", succeeds(recipe(text)))
+    assert.equal("false\tno\n7\n", succeeds(recipe(text, "--resume")))
+  end)
+
   it("says which method is missing", function()
     succeeds(recipe [[
       run:stage("tune", { model = model }, function()

@@ -146,6 +146,24 @@ describe("a step", function()
     for _, how in ipairs { "break", "return", "error" } do assert.same(tiny.weights(whole), leave(how)) end
   end)
 
+  it("that is not updated refuses what would change its weights or its gradients", function()
+    local model, batches = tiny.gpt2(), tiny.batches(2, 2, 11)
+    local before = model:snapshot()
+    local prune = function() return lc.prune.magnitude(model:linears(), { sparsity = 0.5 }) end
+    for t in lc.steps(model, batches, { steps = 1, batch = 2 }) do
+      t:backward()
+      local refusal = message(lc.train, model, batches, { steps = 1 })
+      assert.matches("another training loop has a step of this model", refusal, 1, true)
+      assert.matches("prune after t:update()", message(prune), 1, true)
+      t:update()
+      prune()
+    end
+    assert.equal(0, lc.mask.of(model):violations(model))
+    model:restore(before)
+    pcall(function() for _ in lc.steps(model, batches, { steps = 2 }) do error "enough" end end)
+    prune() -- a dropped step is over
+  end)
+
   it("counts its multiply-adds, the last backward pass included", function()
     local model, batches = tiny.gpt2(), tiny.batches(1, 2, 11)
     local counts = {}

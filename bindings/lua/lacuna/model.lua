@@ -1,7 +1,9 @@
---- lc.model: fresh models, with the names of their configuration checked.
+--- lc.model and lc.load: fresh models, with the names of their configuration checked, and stored ones; both in the
+-- numbers that --dtype asks for where the call itself says nothing.
 
 local core = require "lacuna.core.model"
 local errors = require "lacuna.errors"
+local common = require "lacuna.options"
 
 local model = {}
 
@@ -47,7 +49,20 @@ function model.model(options)
   local names = {}
   for name in pairs(config) do names[#names + 1] = name end
   table.sort(names) -- so that the same model writes the same config.json
-  return core.make(config, names, options.seed, options.dtype, tokenizer)
+  return core.make(config, names, options.seed, options.dtype or common.value.dtype, tokenizer)
+end
+
+--- A stored model: see help(lc.load).
+---@param name string a directory, or the name of a model in the hub's cache
+---@param options table|nil {dtype, device}
+---@return userdata
+function model.load(name, options)
+  local dtype = common.value.dtype
+  local says = options ~= nil and (type(options) ~= "table" or options.dtype)
+  if says or not dtype then return core.load(name, options) end
+  local copy = { dtype = dtype }
+  for key, value in pairs(options or {}) do copy[key] = value end
+  return core.load(name, copy)
 end
 
 return model

@@ -111,6 +111,9 @@ end
 ---@param name string
 ---@param value any
 function options.apply(name, value)
+  if name == "device" and value ~= "cpu" then
+    errors.fail("--device %s: this build has kernels for cpu alone", value)
+  end
   options.value[name] = value
   if name == "threads" then
     require("lacuna.core.system").threads(value)

@@ -47,7 +47,7 @@ end
 local function clean(run)
   local named = { ["index.json"] = true }
   for _, entry in ipairs(run.index.stages) do
-    named[entry.file] = true
+    if entry.file then named[entry.file] = true end
     if entry.models then named[entry.models] = true end
   end
   for _, saved in pairs(run.index.loops) do

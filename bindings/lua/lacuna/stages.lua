@@ -86,7 +86,7 @@ local function drop_models(run)
   local dropped = {}
   for i = 1, run.stage_number - 1 do
     local entry = run.index.stages[i]
-    if entry and entry.models and not entry.keep then
+    if entry.models and not entry.keep then
       dropped[#dropped + 1] = entry.models
       entry.models = nil
     end
@@ -104,6 +104,9 @@ local function finish(run, name, models, values, keep)
   local boxes = {} -- one for each value, so that nil has a place too
   for i = 1, values.n do boxes[i] = { value = values[i] } end
   checkpoints.save(stages.path(run, entry.file), {}, nil, stages.position(run, { values = boxes }))
+  for i = 1, run.stage_number - 1 do -- a stage whose error the recipe caught has a place, and nothing in it
+    run.index.stages[i] = run.index.stages[i] or { name = "" }
+  end
   run.index.stages[run.stage_number] = entry
   local dropped, models_dropped = drop_loops(run, ("%02d."):format(run.stage_number)), drop_models(run)
   stages.save_index(run)
@@ -145,7 +148,7 @@ function stages.stage(run, name, models, fn, opts)
   if run.stage_name then errors.fail("run:stage: '%s' cannot begin inside '%s'", name, run.stage_name) end
   run.stage_number, run.loop_number = run.stage_number + 1, 0
   local entry = run.index.stages[run.stage_number]
-  if entry then return come_back(run, entry, name, models) end
+  if entry and entry.file then return come_back(run, entry, name, models) end
   local before, began = fingerprints(models), core.seconds()
   run.stage_name, run.models = name, models
   local leave <close> = setmetatable({}, { __close = function() -- luacheck: ignore
