@@ -85,6 +85,20 @@ static int dropout(lua_State *L) {
 
 /* -- attention -- */
 
+static const lcl_option rotary_rows[] = {
+    {"scale", LCL_NUMBER, offsetof(lc_attr, a), .fallback = "1", .doc = "factor on what is turned"},
+    {0},
+};
+static const lcl_option_set rotary_set = {"rotary", rotary_rows};
+
+/* x:rotary(positions, inv_freq, {scale}) */
+static int rotary(lua_State *L) {
+    lc_tensor *in[3] = {lcl_tensor(L, 1), lcl_ids(L, 2), lcl_tensor(L, 3)};
+    lc_attr attr = {0};
+    lcl_options(L, 4, &rotary_set, &attr);
+    return lcl_apply(L, LC_OP_ROTARY, &attr, in, 3, 1);
+}
+
 typedef struct attention_options {
     bool causal;
     double scale;
@@ -153,6 +167,10 @@ const lcl_function lcl_network_functions[] = {
      "The rows of x (V, C) that ids (from 0, any shape) name: (..., C)."},
     {"dropout", dropout, "x:dropout(rate) -> tensor",
      "Zeroes a share of the entries at random and divides the rest by 1 - rate. Draws from the stream \"dropout\"."},
+    {"rotary", rotary, "x:rotary(positions, inv_freq, {scale = 1}) -> tensor",
+     "Rotary positions: x (B, T, H, D); columns i and n + i of each head are turned by the angle position inv_freq[i]; "
+     "positions (T) or (B, T) from 0, inv_freq (n), 2n <= D.",
+     &rotary_set},
     {"attention", attention, "lc.attention(q, k, v, {causal, mask, scale}) -> tensor",
      "Softmax attention: q (B, T, H, D), k and v (B, S, G, D), where G divides H (grouped queries) -> (B, T, H, D).",
      &attention_set},

@@ -312,6 +312,7 @@ static const lc_rule_row rows[LC_GRAPH_OPS] = {
     [LC_OP_DROPOUT] = {lc_rule_same_op, 0, NULL},
 
     [LC_OP_EMBEDDING] = {lc_rule_embedding, IN(1), NULL},
+    [LC_OP_ROTARY] = {lc_rule_rotary, IN(1) | IN(2), NULL},
     [LC_OP_ATTENTION] = {lc_rule_attention, IN(0) | IN(1) | IN(2) | IN(3) | OUT(0) | OUT(1), NULL},
     [LC_OP_CROSS_ENTROPY] = {lc_rule_cross_entropy, IN(0) | IN(1) | OUT(1), NULL},
     [LC_OP_LINEAR_CROSS_ENTROPY] = {lc_rule_linear_cross_entropy, OUT(1) | OUT(2), NULL},

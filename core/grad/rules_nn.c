@@ -177,6 +177,16 @@ lc_status lc_rule_embedding(lc_rule_call *call) {
     return LC_OK;
 }
 
+/* A rotation's transpose turns back; the factor stays. */
+lc_status lc_rule_rotary(lc_rule_call *call) {
+    lc_scratch s = {0};
+    lc_attr attr = *call->attr;
+    attr.transpose = !attr.transpose;
+    lc_tensor *in[3] = {call->dy[0], call->in[1], call->in[2]};
+    lc_scratch_give(&s, call, 0, lc_step(&s, LC_OP_ROTARY, &attr, in, 3, NULL));
+    return lc_scratch_finish(&s, call);
+}
+
 lc_status lc_rule_attention(lc_rule_call *call) {
     lc_tensor *in[7] = {call->in[0], call->in[1], call->in[2], call->in[3], call->out[0], call->out[1], call->dy[0]};
     return fused(call, LC_OP_ATTENTION_BACKWARD, in, 7);

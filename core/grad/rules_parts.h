@@ -31,6 +31,7 @@ lc_status lc_rule_layer_norm(lc_rule_call *call);
 lc_status lc_rule_rms_norm(lc_rule_call *call);
 lc_status lc_rule_same_op(lc_rule_call *call);
 lc_status lc_rule_embedding(lc_rule_call *call);
+lc_status lc_rule_rotary(lc_rule_call *call);
 lc_status lc_rule_attention(lc_rule_call *call);
 lc_status lc_rule_cross_entropy(lc_rule_call *call);
 lc_status lc_rule_linear_cross_entropy(lc_rule_call *call);

@@ -162,6 +162,24 @@ lc_status lc_infer_embedding_backward(const lc_call *call, lc_spec *out) {
     return LC_OK;
 }
 
+lc_status lc_infer_rotary(const lc_call *call, lc_spec *out) {
+    LC_TRY(lc_infer_inputs(call, "x positions inv_freq"));
+    const lc_tensor *x = call->in[0], *positions = call->in[1], *inv_freq = call->in[2];
+    LC_TRY(lc_infer_float(call, 0, "x"));
+    if (x->ndim != 4) return lc_fail(LC_ESHAPE, "rotary: x is %s; it must be (B, T, H, D)", LC_SHAPE(x));
+    LC_TRY(lc_infer_integer(call, 1, "positions"));
+    int64_t tokens = positions->ndim ? positions->shape[positions->ndim - 1] : -1;
+    if (tokens != x->shape[1] || positions->ndim > 2 || (positions->ndim == 2 && positions->shape[0] != x->shape[0]))
+        return lc_fail(LC_ESHAPE, "rotary: positions %s do not go with x %s: they must be (T) or (B, T)",
+                       LC_SHAPE(positions), LC_SHAPE(x));
+    LC_TRY(lc_infer_same_dtype(call, 2, "inv_freq"));
+    if (inv_freq->ndim != 1 || 2 * inv_freq->shape[0] > x->shape[3])
+        return lc_fail(LC_ESHAPE, "rotary: inv_freq is %s; heads of %lld numbers take at most (%lld)",
+                       LC_SHAPE(inv_freq), (long long)x->shape[3], (long long)x->shape[3] / 2);
+    lc_spec_like(out, x->dtype, x);
+    return LC_OK;
+}
+
 /* q (B,T,H,D), k and v (B,S,G,D) with G | H, and keep (B,S) bool or none. */
 static lc_status attention_inputs(const lc_call *call) {
     const char *op = lc_op_name(call->op);

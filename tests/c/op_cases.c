@@ -204,6 +204,9 @@ const op_case op_cases[] = {
     {LC_OP_EMBEDDING, "", .in = {X("VC"), INDEX("BT", 'V')}},
     {LC_OP_EMBEDDING, "one id", .in = {X("VC"), INDEX("", 'V')}},
     {LC_OP_EMBEDDING_BACKWARD, "", .n = 'V', .in = {INDEX("BT", 'V'), X("BTC")}},
+    {LC_OP_ROTARY, "", .attr = {.a = 1}, .in = {X("BTHD"), INDEX("T", 'V'), CONSTANT("R")}},
+    {LC_OP_ROTARY, "back, scaled", .attr = {.a = 1.3, .transpose = true},
+     .in = {X("BTHD"), INDEX("BT", 'V'), CONSTANT("R")}},
     {LC_OP_ATTENTION, "", .attr = {.a = 0.7}, .in = {X("BTHD"), X("BSHD"), X("BSHD")}},
     {LC_OP_ATTENTION, "causal", .attr = {.a = 0.7, .causal = true}, .in = {X("BTHD"), X("BTHD"), X("BTHD")}},
     {LC_OP_ATTENTION, "causal, cached", .attr = {.a = 0.7, .causal = true}, .in = {X("BMHD"), X("BSHD"), X("BSHD")}},
@@ -232,7 +235,8 @@ const int op_case_count = sizeof op_cases / sizeof *op_cases;
  */
 
 int64_t op_size(int set, char letter) {
-    /* S: keys in attention, and the side of square matrices. P: how many are chosen, never more than C or T. */
+    /* S: keys in attention, and the side of square matrices. P: how many are chosen, never more than C or T. R: pairs
+     * of columns that are turned, 2 R <= D. */
     static const struct {
         char letter;
         int64_t size[OP_SIZE_SETS];
@@ -240,7 +244,8 @@ int64_t op_size(int set, char letter) {
         {'B', {2, 1, 3, 1, 2}},    {'T', {3, 7, 17, 1, 66}},  {'C', {4, 5, 67, 1, 771}}, {'H', {4, 6, 6, 1, 4}},
         {'G', {2, 3, 2, 1, 2}},    {'D', {2, 5, 16, 1, 64}},  {'S', {4, 9, 33, 1, 129}}, {'V', {5, 11, 129, 1, 517}},
         {'O', {3, 9, 35, 1, 259}}, {'I', {4, 7, 67, 1, 258}}, {'M', {2, 5, 33, 1, 129}}, {'K', {4, 13, 65, 1, 300}},
-        {'N', {3, 9, 31, 1, 130}}, {'L', {6, 4, 21, 1, 70}},  {'P', {2, 3, 5, 1, 37}},   {'1', {1, 1, 1, 1, 1}},
+        {'N', {3, 9, 31, 1, 130}}, {'L', {6, 4, 21, 1, 70}},  {'P', {2, 3, 5, 1, 37}},   {'R', {1, 2, 4, 0, 32}},
+        {'1', {1, 1, 1, 1, 1}},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i].letter == letter) return sizes[i].size[set];

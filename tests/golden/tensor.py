@@ -44,6 +44,14 @@ def attention(causal, keep=None, scale=None):
     return (scores.softmax(-1) @ vv).transpose(1, 2)
 
 
+def rotary(x, positions, inv_freq, scale=1):
+    """Pairs (i, n + i) as complex numbers, times e^(i angle)."""
+    n = len(inv_freq)
+    angle = torch.tensor(positions, dtype=torch.float64)[:, None] * torch.tensor(inv_freq)
+    turned = torch.complex(x[..., :n], x[..., n : 2 * n]) * torch.polar(torch.full_like(angle, scale), angle)[:, None]
+    return torch.cat([turned.real, turned.imag, x[..., 2 * n :]], -1)
+
+
 def cases():
     for name in "neg abs sign square floor ceil round exp expm1 sin cos tanh sigmoid erf relu".split():
         yield f"a:{name}()", getattr(torch, name)(a)
@@ -151,6 +159,8 @@ def cases():
     yield "c:linear(w, nil, {act = 'gelu_tanh'})", F.gelu(F.linear(c, w), approximate="tanh")
     yield "w:embedding(j)", F.embedding(j, w)
     yield "a:cross_entropy(labels)", F.cross_entropy(a, labels)
+    yield "q4:rotary({2, 0, 7, 1, 30}, lc.tensor({0.3}, {dtype = 'f64'}))", rotary(q4, [2, 0, 7, 1, 30], [0.3])
+    yield "q4:rotary({2, 0, 7, 1, 3}, lc.tensor({0.9}, {dtype = 'f64'}), {scale = 1.5})", rotary(q4, [2, 0, 7, 1, 3], [0.9], 1.5)
     yield "lc.attention(q4, k4, v4)", attention(False)
     yield "lc.attention(q4, k4, v4, {causal = true, mask = seen})", attention(True, seen)
     yield "lc.attention(q4, k4, v4, {scale = 0.3})", attention(False, None, 0.3)

@@ -130,6 +130,10 @@ describe("finite differences agree for", function()
         return lc.stack({ a:gather(2, ids), a:scatter_add(2, ids, b):flip(2) { {}, { 1, 2 } } }, 1)
       end, { 2, 3 }, { 2, 2 },
     },
+    ["rotary"] = {
+      function(x) return x:rotary({ 3, 0 }, lc.tensor({ 1, 0.3 }, { dtype = "f64" }), { scale = 1.2 }) end,
+      { 2, 2, 3, 5 },
+    },
     ["attention"] = {
       function(q, k, v) return lc.attention(q, k, v, { causal = true, scale = 0.7 }) end,
       { 1, 3, 4, 2 }, { 1, 3, 2, 2 }, { 1, 3, 2, 2 },

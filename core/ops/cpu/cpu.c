@@ -47,6 +47,7 @@ static const lc_backend cpu = {
             [LC_OP_DROPOUT] = cpu_dropout,
             [LC_OP_EMBEDDING] = cpu_embedding,
             [LC_OP_EMBEDDING_BACKWARD] = cpu_embedding_backward,
+            [LC_OP_ROTARY] = cpu_rotary,
             [LC_OP_ATTENTION] = cpu_attention,
             [LC_OP_ATTENTION_BACKWARD] = cpu_attention_backward,
             [LC_OP_CROSS_ENTROPY] = cpu_cross_entropy,

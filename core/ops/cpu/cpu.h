@@ -47,6 +47,8 @@ lc_status cpu_layer_norm_backward(const lc_call *call);
 lc_status cpu_rms_norm_backward(const lc_call *call);
 lc_status cpu_dropout(const lc_call *call);
 lc_dropout cpu_dropout_of(double rate, uint64_t key, uint64_t counter);
+/* rotary.c */
+lc_status cpu_rotary(const lc_call *call);
 /* attention.c, attention_backward.c */
 lc_status cpu_attention(const lc_call *call);
 lc_status cpu_attention_backward(const lc_call *call);

@@ -48,6 +48,8 @@ typedef struct lc_simd {
                       float *sum_g, float *sum_gx, int64_t n);
     void (*norm_dx)(float *dx, const float *x, const float *dy, const float *w, float mean, float rstd, float mean_g,
                     float mean_gx, int64_t n);
+    /* Pairs (x[i], x[n + i]) turned by angles of these cosines and sines. */
+    void (*rotate)(float *y, const float *x, const float *cosine, const float *sine, int64_t n);
     /* y = 0 where dropped, else x times the scale, for elements first .. first + n of a tensor; x NULL: as if 1. */
     void (*dropout)(float *y, const float *x, const lc_dropout *d, int64_t first, int64_t n);
     void (*adamw)(float *w, const float *g, float *m, float *v, const uint8_t *keep, const lc_adamw *a, int64_t n);

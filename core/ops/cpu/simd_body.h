@@ -338,6 +338,14 @@ static void norm_dx(float *dx, const float *x, const float *dy, const float *w, 
         EACH dx[i] = rstd * (dy[i] - mean_g - (x[i] - mean) * rstd * mean_gx);
 }
 
+static void rotate(float *y, const float *x, const float *cosine, const float *sine, int64_t n) {
+    EACH {
+        float a = x[i], b = x[n + i];
+        y[i] = a * cosine[i] - b * sine[i];
+        y[n + i] = b * cosine[i] + a * sine[i];
+    }
+}
+
 /* Blocks `counter`.. of Philox 4x32-10 (see base/random.h), 16 at a time. */
 enum { PHILOX = 64 };
 static void philox(uint64_t key, uint64_t counter, uint32_t out[PHILOX]) {
@@ -502,6 +510,7 @@ const lc_simd SIMD = {
     .normalise = normalise,
     .norm_sums = norm_sums,
     .norm_dx = norm_dx,
+    .rotate = rotate,
     .dropout = dropout,
     .adamw = adamw,
 };
