@@ -1,5 +1,6 @@
 /* io.c: the module lacuna.core.io: files of named tensors, read when a tensor is asked for. */
 #include "io/safetensors.h"
+#include "io/weights.h"
 
 #include <string.h>
 
@@ -8,7 +9,7 @@
 int luaopen_lacuna_io(lua_State *L);
 
 static void release_file(void *object) {
-    lc_safetensors_release(object);
+    lc_weights_release(object);
 }
 
 static int file_index(lua_State *L);
@@ -24,24 +25,24 @@ static const lcl_type FILE_TYPE = {"lacuna.tensorfile", release_file, NULL, file
 
 static int open_file(lua_State *L) {
     const char *path = lcl_string(L, 1);
-    lc_safetensors **slot = lcl_push(L, &FILE_TYPE);
-    return lcl_done(L, lc_safetensors_open(path, slot), 1);
+    lc_weights **slot = lcl_push(L, &FILE_TYPE);
+    return lcl_done(L, lc_weights_open(path, slot), 1);
 }
 
 /* Pushes the tensor, as `dtype` or (LC_DTYPES) as it is stored. */
-static int push_stored(lua_State *L, lc_safetensors *file, const char *name, lc_dtype dtype) {
+static int push_stored(lua_State *L, lc_weights *file, const char *name, lc_dtype dtype) {
     lc_tensor **slot = lcl_push(L, &LCL_TENSOR);
-    lc_status status = lc_safetensors_read(file, name, dtype, slot);
+    lc_status status = lc_weights_read(file, name, dtype, slot);
     if (status == LC_ENOMEM) {
         lcl_collect_all(L);
-        status = lc_safetensors_read(file, name, dtype, slot);
+        status = lc_weights_read(file, name, dtype, slot);
     }
     return lcl_done(L, status, 1);
 }
 
 static int file_index(lua_State *L) {
-    lc_safetensors *file = lcl_check(L, 1, &FILE_TYPE);
-    if (lua_type(L, 2) != LUA_TSTRING || !lc_safetensors_find(file, lua_tostring(L, 2))) {
+    lc_weights *file = lcl_check(L, 1, &FILE_TYPE);
+    if (lua_type(L, 2) != LUA_TSTRING || !lc_weights_find(file, lua_tostring(L, 2))) {
         lua_pushnil(L);
         return 1;
     }
@@ -49,25 +50,25 @@ static int file_index(lua_State *L) {
 }
 
 static int read_tensor(lua_State *L) {
-    lc_safetensors *file = lcl_check(L, 1, &FILE_TYPE);
+    lc_weights *file = lcl_check(L, 1, &FILE_TYPE);
     return push_stored(L, file, lcl_string(L, 2), lcl_dtype(L, 3, LC_DTYPES));
 }
 
 static int file_length(lua_State *L) {
-    lua_pushinteger(L, lc_safetensors_count(lcl_check(L, 1, &FILE_TYPE)));
+    lua_pushinteger(L, lc_weights_count(lcl_check(L, 1, &FILE_TYPE)));
     return 1;
 }
 
 /* The next pair after the name at 2, in the order of the file. */
 static int next_tensor(lua_State *L) {
-    lc_safetensors *file = lcl_check(L, 1, &FILE_TYPE);
+    lc_weights *file = lcl_check(L, 1, &FILE_TYPE);
     int64_t next = 0;
     if (!lua_isnoneornil(L, 2)) {
-        const lc_stored *last = lc_safetensors_find(file, lcl_string(L, 2));
-        next = last ? last - lc_safetensors_at(file, 0) + 1 : lc_safetensors_count(file);
+        const lc_stored *last = lc_weights_find(file, lcl_string(L, 2));
+        next = last ? last - lc_weights_at(file, 0) + 1 : lc_weights_count(file);
     }
-    if (next == lc_safetensors_count(file)) return 0;
-    const char *name = lc_safetensors_at(file, next)->name;
+    if (next == lc_weights_count(file)) return 0;
+    const char *name = lc_weights_at(file, next)->name;
     lua_pushstring(L, name);
     push_stored(L, file, name, LC_DTYPES);
     return 2;
@@ -81,16 +82,16 @@ static int file_pairs(lua_State *L) {
 }
 
 static int file_text(lua_State *L) {
-    lua_pushfstring(L, "%d tensors in a file", (int)lc_safetensors_count(lcl_check(L, 1, &FILE_TYPE)));
+    lua_pushfstring(L, "%d tensors in a file", (int)lc_weights_count(lcl_check(L, 1, &FILE_TYPE)));
     return 1;
 }
 
 static int info(lua_State *L) {
-    lc_safetensors *file = lcl_check(L, 1, &FILE_TYPE);
-    int64_t count = lc_safetensors_count(file);
+    lc_weights *file = lcl_check(L, 1, &FILE_TYPE);
+    int64_t count = lc_weights_count(file);
     lua_createtable(L, (int)count, 0);
     for (int64_t i = 0; i < count; i++) {
-        const lc_stored *e = lc_safetensors_at(file, i);
+        const lc_stored *e = lc_weights_at(file, i);
         lua_createtable(L, 0, 3);
         lua_pushstring(L, e->name);
         lua_setfield(L, -2, "name");
@@ -108,10 +109,10 @@ static int info(lua_State *L) {
 }
 
 static int metadata(lua_State *L) {
-    lc_safetensors *file = lcl_check(L, 1, &FILE_TYPE);
+    lc_weights *file = lcl_check(L, 1, &FILE_TYPE);
     const char *key, *value;
     lua_newtable(L);
-    for (int64_t i = 0; lc_safetensors_metadata_at(file, i, &key, &value); i++) {
+    for (int64_t i = 0; lc_weights_metadata_at(file, i, &key, &value); i++) {
         lua_pushstring(L, value);
         lua_setfield(L, -2, key);
     }

@@ -228,8 +228,9 @@ static lc_status take_shape(cursor *c, lc_gguf_tensor *t, int64_t *bytes) {
     LC_TRY(take_u32(c, &t->type, t->name));
     t->block = lc_gguf_block_of(t->type);
     if (!t->block)
-        return lc_fail(LC_EFORMAT, "%s: tensor %s has type %" PRIu32 ", which lacuna does not know; it reads %s",
-                       lc_reader_path(c->reader), t->name, t->type, lc_gguf_readable());
+        return lc_fail(LC_EFORMAT,
+                       "%s: tensor %s has type %" PRIu32 ", which lacuna does not know; it reads " LC_GGUF_READABLE,
+                       lc_reader_path(c->reader), t->name, t->type);
     int64_t row = t->ndim ? sizes[0] : 1;
     if (row % t->block->elements)
         return lc_fail(LC_EFORMAT, "%s: tensor %s: rows of %" PRId64 " are not whole blocks of %d, as %s has them",

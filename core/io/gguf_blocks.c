@@ -172,7 +172,3 @@ static const lc_gguf_block blocks[] = {
 const lc_gguf_block *lc_gguf_block_of(uint32_t type) {
     return type < sizeof blocks / sizeof *blocks && blocks[type].name ? &blocks[type] : NULL;
 }
-
-const char *lc_gguf_readable(void) {
-    return "F64 F32 F16 BF16 I64 I32 Q8_0 Q6_K Q5_K Q5_1 Q5_0 Q4_K Q4_1 Q4_0 Q3_K Q2_K";
-}

@@ -4,6 +4,8 @@
 
 #include "tensor/dtype.h"
 
+/* What can be read, for messages. */
+#define LC_GGUF_READABLE "F64 F32 F16 BF16 I64 I32 Q8_0 Q6_K Q5_K Q5_1 Q5_0 Q4_K Q4_1 Q4_0 Q3_K Q2_K"
 #define LC_GGUF_DIMS 4
 #define LC_GGUF_BLOCK_MAX 256 /* elements of the longest block */
 
@@ -17,7 +19,4 @@ typedef struct lc_gguf_block {
 
 /* By the type's number in files; NULL when ggml has no such type (or has it no longer). */
 const lc_gguf_block *lc_gguf_block_of(uint32_t type);
-/* "F32 F16 ...": what can be read, for messages. */
-const char *lc_gguf_readable(void);
-
 #endif

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/strbuf.h"
 #include "io/safetensors.h"
+#include "io/weights.h"
 
 #define FILE_NAME "lacuna.safetensors"
 #define FORMAT_KEY "lacuna_format"
@@ -25,22 +26,22 @@ static lc_param *param_before(lc_model *m, const char *name, const char *end) {
     return NULL;
 }
 
-static lc_status read_mask(lc_model *m, lc_safetensors *file, const char *name) {
+static lc_status read_mask(lc_model *m, lc_weights *file, const char *name) {
     lc_param *p = param_before(m, name, MASK_END);
     if (!p)
         return param_before(m, name, VALUES_END) ? LC_OK : lc_fail(LC_EFORMAT, "%s is nothing of this model's", name);
     lc_tensor *keep = NULL;
-    LC_TRY(lc_safetensors_read(file, name, LC_BOOL, &keep));
+    LC_TRY(lc_weights_read(file, name, LC_BOOL, &keep));
     lc_status status = lc_param_hold(p, keep, false);
     lc_tensor_release(keep);
     return status;
 }
 
-static lc_status read_values(lc_model *m, lc_safetensors *file, const char *name) {
+static lc_status read_values(lc_model *m, lc_weights *file, const char *name) {
     lc_param *p = param_before(m, name, VALUES_END);
     if (!p) return LC_OK;
     lc_tensor *values = NULL;
-    LC_TRY(lc_safetensors_read(file, name, p->leaf->dtype, &values));
+    LC_TRY(lc_weights_read(file, name, p->leaf->dtype, &values));
     if (!p->held || !lc_same_shape(values, p->leaf)) {
         lc_tensor_release(values);
         return lc_fail(LC_EFORMAT, "%s goes with no mask", name);
@@ -49,30 +50,28 @@ static lc_status read_values(lc_model *m, lc_safetensors *file, const char *name
     return LC_OK;
 }
 
-static lc_status read_all(lc_model *m, lc_safetensors *file) {
-    const char *format = lc_safetensors_metadata(file, FORMAT_KEY);
+static lc_status read_all(lc_model *m, lc_weights *file) {
+    const char *format = lc_weights_metadata(file, FORMAT_KEY);
     if (!format || strcmp(format, FORMAT))
         return lc_fail(LC_EFORMAT, FORMAT_KEY " is %s; this version reads " FORMAT, format ? format : "missing");
-    for (int64_t i = 0; i < lc_safetensors_count(file); i++)
-        LC_TRY(read_mask(m, file, lc_safetensors_at(file, i)->name));
-    for (int64_t i = 0; i < lc_safetensors_count(file); i++)
-        LC_TRY(read_values(m, file, lc_safetensors_at(file, i)->name));
+    for (int64_t i = 0; i < lc_weights_count(file); i++) LC_TRY(read_mask(m, file, lc_weights_at(file, i)->name));
+    for (int64_t i = 0; i < lc_weights_count(file); i++) LC_TRY(read_values(m, file, lc_weights_at(file, i)->name));
     return LC_OK;
 }
 
 lc_status lc_held_read(lc_model *m, const char *directory) {
     char *path = lc_path_join(directory, FILE_NAME);
-    lc_safetensors *file = NULL;
+    lc_weights *file = NULL;
     if (!path) return LC_ENOMEM;
     lc_status status = LC_OK;
     if (lc_file_exists(path)) {
-        status = lc_safetensors_open(path, &file);
+        status = lc_weights_open(path, &file);
         if (!status) {
             status = read_all(m, file);
             if (status) lc_fail_within(status, "%s", path);
         }
     }
-    lc_safetensors_release(file);
+    lc_weights_release(file);
     lc_free(path);
     return status;
 }

@@ -5,7 +5,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/strbuf.h"
-#include "io/safetensors.h"
+#include "io/weights.h"
 #include "model/family.h"
 #include "model/held_file.h"
 
@@ -17,9 +17,9 @@ static const char *without_prefix(const lc_family *family, const char *name) {
 }
 
 /* The tensor of the file that is this parameter: under its name, or without the prefix. */
-static const lc_stored *find_stored(const lc_model *m, const lc_safetensors *file, const char *name) {
-    const lc_stored *stored = lc_safetensors_find(file, name);
-    return stored ? stored : lc_safetensors_find(file, without_prefix(m->family, name));
+static const lc_stored *find_stored(const lc_model *m, const lc_weights *file, const char *name) {
+    const lc_stored *stored = lc_weights_find(file, name);
+    return stored ? stored : lc_weights_find(file, without_prefix(m->family, name));
 }
 
 /* Whether a tensor of the file is a parameter, or is rightly passed over: a buffer, or a tied head's copy of the
@@ -64,7 +64,7 @@ static bool fits(const lc_param *p, const lc_stored *stored) {
            !memcmp(stored->shape, p->file->shape, sizeof(int64_t) * (size_t)stored->ndim);
 }
 
-static lc_status compare(lc_model *m, const lc_safetensors *file, const char *directory) {
+static lc_status compare(lc_model *m, const lc_weights *file, const char *directory) {
     complaint missing = {0}, wrong = {0}, unexpected = {0};
     for (int64_t i = 0; i < m->n_params; i++) {
         const lc_param *p = m->params[i];
@@ -77,8 +77,8 @@ static lc_status compare(lc_model *m, const lc_safetensors *file, const char *di
         else if (stored->dtype == LC_DTYPES || !lc_dtype_is_float(stored->dtype))
             complain(&wrong, "%s is %s, not a float", stored->name, stored->type);
     }
-    for (int64_t i = 0; i < lc_safetensors_count(file); i++) {
-        const char *name = lc_safetensors_at(file, i)->name;
+    for (int64_t i = 0; i < lc_weights_count(file); i++) {
+        const char *name = lc_weights_at(file, i)->name;
         if (!is_expected(m, name)) complain(&unexpected, "%s", name);
     }
     lc_strbuf all = {0};
@@ -100,14 +100,14 @@ static lc_status compare(lc_model *m, const lc_safetensors *file, const char *di
 /* -- reading ------------------------------------------------------------------------------------ */
 
 static lc_status read_weights(lc_model *m, const char *directory) {
-    lc_safetensors *file = NULL;
-    LC_TRY(lc_safetensors_open(directory, &file));
+    lc_weights *file = NULL;
+    LC_TRY(lc_weights_open(directory, &file));
     lc_status status = compare(m, file, directory);
     for (int64_t i = 0; i < m->n_params && !status; i++) {
         lc_param *p = m->params[i];
-        status = lc_safetensors_read_into(file, find_stored(m, file, p->name)->name, p->file);
+        status = lc_weights_read_into(file, find_stored(m, file, p->name)->name, p->file);
     }
-    lc_safetensors_release(file);
+    lc_weights_release(file);
     return status;
 }
 

@@ -7,11 +7,12 @@
 
 #include "base/memory.h"
 #include "io/safetensors.h"
+#include "io/weights.h"
 
 struct lc_checkpoint {
     json_t *document;
-    lc_safetensors *file; /* when opened; NULL when being filled */
-    char *path;           /* of the file, for messages */
+    lc_weights *file; /* when opened; NULL when being filled */
+    char *path;       /* of the file, for messages */
     int64_t n, capacity;
     lc_named *tensors; /* when being filled: names owned, tensors retained */
 };
@@ -39,7 +40,7 @@ void lc_checkpoint_free(lc_checkpoint *c) {
         lc_tensor_release(c->tensors[i].tensor);
     }
     lc_free(c->tensors);
-    lc_safetensors_release(c->file);
+    lc_weights_release(c->file);
     lc_free(c->path);
     json_decref(c->document);
     lc_free(c);
@@ -52,8 +53,8 @@ json_t *lc_checkpoint_document(lc_checkpoint *c) {
 /* -- the file -- */
 
 static lc_status check_format(const lc_checkpoint *c) {
-    const char *format = lc_safetensors_metadata(c->file, "lacuna_format");
-    if (!format || !lc_safetensors_metadata(c->file, "document"))
+    const char *format = lc_weights_metadata(c->file, "lacuna_format");
+    if (!format || !lc_weights_metadata(c->file, "document"))
         return lc_fail(LC_EFORMAT, "%s: not a checkpoint of a run", c->path);
     if (atoi(format) != LC_CHECKPOINT_FORMAT)
         return lc_fail(LC_EFORMAT, "%s: a checkpoint of format %s; this build reads format %d", c->path, format,
@@ -67,9 +68,9 @@ lc_status lc_checkpoint_open(const char *path, lc_checkpoint **out) {
     lc_status status = LC_ENOMEM;
     c->path = lc_strdup(path);
     if (!c->path) goto failed;
-    LC_GOTO(failed, lc_safetensors_open(path, &c->file));
+    LC_GOTO(failed, lc_weights_open(path, &c->file));
     LC_GOTO(failed, check_format(c));
-    const char *text = lc_safetensors_metadata(c->file, "document");
+    const char *text = lc_weights_metadata(c->file, "document");
     LC_GOTO(failed, lc_json_parse(text, strlen(text), path, &c->document));
     *out = c;
     return LC_OK;
@@ -110,11 +111,11 @@ lc_status lc_checkpoint_add(lc_checkpoint *c, lc_tensor *t, const char *name, ..
 }
 
 bool lc_checkpoint_has(const lc_checkpoint *c, const char *name) {
-    return lc_safetensors_find(c->file, name) != NULL;
+    return lc_weights_find(c->file, name) != NULL;
 }
 
 lc_status lc_checkpoint_get(const lc_checkpoint *c, const char *name, lc_tensor **out) {
-    return lc_safetensors_read(c->file, name, LC_DTYPES, out);
+    return lc_weights_read(c->file, name, LC_DTYPES, out);
 }
 
 /* Into a tensor that exists. */
@@ -122,7 +123,7 @@ static lc_status get_into(const lc_checkpoint *c, lc_tensor *into, const char *p
                           const char *name) {
     char full[1024];
     snprintf(full, sizeof full, "%s.%s.%s", prefix, kind, name);
-    return lc_safetensors_read_into(c->file, full, into);
+    return lc_weights_read_into(c->file, full, into);
 }
 
 /* A fresh tensor, or NULL when there is none of that name. */

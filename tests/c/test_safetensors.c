@@ -14,6 +14,7 @@
 #include "io/hub.h"
 #include "io/json.h"
 #include "io/safetensors.h"
+#include "io/weights.h"
 
 static char directory[64];
 
@@ -39,9 +40,9 @@ static const char *file_of(const char *header, size_t data) {
 }
 
 static lc_status open_and_close(const char *path) {
-    lc_safetensors *s = NULL;
-    lc_status status = lc_safetensors_open(path, &s);
-    lc_safetensors_release(s);
+    lc_weights *s = NULL;
+    lc_status status = lc_weights_open(path, &s);
+    lc_weights_release(s);
     return status;
 }
 
@@ -93,7 +94,7 @@ static void test_hostile_lengths(void) {
     }
     CHECK_MESSAGE(open_and_close(in_directory("absent.safetensors")), LC_ENOTFOUND, "absent.safetensors");
     CHECK_MESSAGE(open_and_close(directory), LC_ENOTFOUND,
-                  "neither model.safetensors nor model.safetensors.index.json");
+                  "none of model.safetensors, model.safetensors.index.json, pytorch_model.bin");
 }
 
 static bool same_content(const lc_tensor *a, const lc_tensor *b) {
@@ -125,34 +126,34 @@ static void test_round_trip(void) {
     const char *path = in_directory("all.safetensors");
     lc_pair metadata[] = {{"format", "pt"}, {"note", "a \"b\"\n"}};
     CHECK_OK(lc_safetensors_write(path, tensors, count, metadata, 2));
-    lc_safetensors *s = NULL;
-    CHECK_OK(lc_safetensors_open(path, &s));
-    CHECK(lc_safetensors_count(s) == count);
-    CHECK(strcmp(lc_safetensors_metadata(s, "note"), "a \"b\"\n") == 0);
-    CHECK(lc_safetensors_metadata(s, "nothing") == NULL);
+    lc_weights *s = NULL;
+    CHECK_OK(lc_weights_open(path, &s));
+    CHECK(lc_weights_count(s) == count);
+    CHECK(strcmp(lc_weights_metadata(s, "note"), "a \"b\"\n") == 0);
+    CHECK(lc_weights_metadata(s, "nothing") == NULL);
     const char *key, *value;
-    CHECK(lc_safetensors_metadata_at(s, 0, &key, &value) && strcmp(key, "format") == 0 && strcmp(value, "pt") == 0);
-    CHECK(!lc_safetensors_metadata_at(s, 2, &key, &value));
-    CHECK(lc_safetensors_at(s, 0)->begin % 8 == 0);
+    CHECK(lc_weights_metadata_at(s, 0, &key, &value) && strcmp(key, "format") == 0 && strcmp(value, "pt") == 0);
+    CHECK(!lc_weights_metadata_at(s, 2, &key, &value));
+    CHECK(lc_weights_at(s, 0)->begin % 8 == 0);
     for (int i = 0; i < count; i++) {
         lc_tensor *t = NULL, *want = tensors[i].tensor;
-        CHECK_OK(lc_safetensors_read(s, tensors[i].name, want->dtype, &t));
+        CHECK_OK(lc_weights_read(s, tensors[i].name, want->dtype, &t));
         CHECK(t && same_content(keep_for_drop(t), want));
-        CHECK(lc_safetensors_find(s, tensors[i].name)->begin % lc_dtype_size(want->dtype) == 0);
+        CHECK(lc_weights_find(s, tensors[i].name)->begin % lc_dtype_size(want->dtype) == 0);
     }
     lc_tensor *missing = NULL;
-    CHECK_MESSAGE(lc_safetensors_read(s, "nope", LC_F32, &missing), LC_ENOTFOUND, "no tensor nope among its 12");
-    CHECK_MESSAGE(lc_safetensors_read_into(s, "f32", base), LC_ESHAPE, "tensor f32 has shape (2, 3), expected (5, 7)");
+    CHECK_MESSAGE(lc_weights_read(s, "nope", LC_F32, &missing), LC_ENOTFOUND, "no tensor nope among its 12");
+    CHECK_MESSAGE(lc_weights_read_into(s, "f32", base), LC_ESHAPE, "tensor f32 has shape (2, 3), expected (5, 7)");
 
     /* Into a view: the rest of its storage stays. */
     lc_tensor *frame = tensor(LC_F64, SHAPE(3, 4), NULL), *rows = NULL, *window = NULL;
     CHECK_OK(lc_view_slice(frame, 0, 1, 2, 1, &rows));
     CHECK_OK(lc_view_slice(rows, 1, 0, 3, 1, &window));
-    CHECK_OK(lc_safetensors_read_into(s, "u8", window));
+    CHECK_OK(lc_weights_read_into(s, "u8", window));
     CHECK(element(frame, 5) == 1 && element(frame, 8) == 0 && element(frame, 9) == 1 && element(frame, 7) == 0);
     keep_for_drop(rows);
     keep_for_drop(window);
-    lc_safetensors_release(s);
+    lc_weights_release(s);
 
     /* The same tensors in another order give the same bytes. */
     char *first, *second;
@@ -182,16 +183,16 @@ static void test_large_views(void) {
     keep_for_drop(view);
     const char *path = in_directory("large.safetensors");
     CHECK_OK(lc_safetensors_write(path, &(lc_named){"t", view, LC_F64}, 1, NULL, 0));
-    lc_safetensors *s = NULL;
-    CHECK_OK(lc_safetensors_open(path, &s));
-    CHECK_OK(lc_safetensors_read(s, "t", LC_I32, &back));
+    lc_weights *s = NULL;
+    CHECK_OK(lc_weights_open(path, &s));
+    CHECK_OK(lc_weights_read(s, "t", LC_I32, &back));
     keep_for_drop(back);
     bool equal = true;
     for (int64_t i = 0; i < 1100; i++)
         for (int64_t k = 0; k < 3000; k++)
             equal &= LC_DATA(int32_t, back)[i * 3000 + k] == (int32_t)LC_DATA(float, t)[k * 1100 + i];
     CHECK(equal);
-    lc_safetensors_release(s);
+    lc_weights_release(s);
     drop_all();
 }
 
@@ -205,23 +206,23 @@ static void test_refusals(void) {
     CHECK_MESSAGE(lc_safetensors_write(path, &(lc_named){"__metadata__", t, LC_F32}, 1, NULL, 0), LC_EINVAL, "cannot");
     CHECK(!lc_file_exists(path));
 
-    lc_safetensors *s = NULL;
+    lc_weights *s = NULL;
     lc_tensor *out = NULL;
-    CHECK_OK(lc_safetensors_open(file_of("{\"a\":" TENSOR("I8", "2", 0, 2) "}", 2), &s));
-    CHECK(lc_safetensors_find(s, "a")->dtype == LC_DTYPES);
-    CHECK_MESSAGE(lc_safetensors_read(s, "a", LC_F32, &out), LC_EDTYPE, "tensor a has dtype I8, which lacuna does not");
-    lc_safetensors_release(s);
+    CHECK_OK(lc_weights_open(file_of("{\"a\":" TENSOR("I8", "2", 0, 2) "}", 2), &s));
+    CHECK(lc_weights_find(s, "a")->dtype == LC_DTYPES);
+    CHECK_MESSAGE(lc_weights_read(s, "a", LC_F32, &out), LC_EDTYPE, "tensor a has dtype I8, which lacuna does not");
+    lc_weights_release(s);
 
     path = file_of("{\"a\":" TENSOR("BOOL", "2", 0, 2) "}", 2);
-    CHECK_OK(lc_safetensors_open(path, &s));
+    CHECK_OK(lc_weights_open(path, &s));
     FILE *f = fopen(path, "r+b");
     fseek(f, -1, SEEK_END);
     fputc(2, f);
     fclose(f);
-    CHECK_MESSAGE(lc_safetensors_read(s, "a", LC_BOOL, &out), LC_EFORMAT, "element 1 is 2, not a boolean");
+    CHECK_MESSAGE(lc_weights_read(s, "a", LC_BOOL, &out), LC_EFORMAT, "element 1 is 2, not a boolean");
     CHECK(truncate(path, 20) == 0); /* after it was opened: an error, not a crash */
-    CHECK_MESSAGE(lc_safetensors_read(s, "a", LC_BOOL, &out), LC_EIO, "hostile.safetensors");
-    lc_safetensors_release(s);
+    CHECK_MESSAGE(lc_weights_read(s, "a", LC_BOOL, &out), LC_EIO, "hostile.safetensors");
+    lc_weights_release(s);
     drop_all();
 }
 
@@ -233,12 +234,12 @@ static void test_shards(void) {
     CHECK_OK(lc_safetensors_write(in_directory("shards/2.safetensors"), &(lc_named){"b", b, LC_F32}, 1, NULL, 0));
 #define INDEX(map) CHECK_OK(lc_file_write(index, "{\"weight_map\":" map "}", strlen("{\"weight_map\":" map "}")))
     INDEX("{\"a\":\"1.safetensors\",\"b\":\"2.safetensors\"}");
-    lc_safetensors *s = NULL;
-    CHECK_OK(lc_safetensors_open(in_directory("shards"), &s));
-    CHECK(lc_safetensors_count(s) == 2);
-    CHECK_OK(lc_safetensors_read(s, "b", LC_F32, &t));
+    lc_weights *s = NULL;
+    CHECK_OK(lc_weights_open(in_directory("shards"), &s));
+    CHECK(lc_weights_count(s) == 2);
+    CHECK_OK(lc_weights_read(s, "b", LC_F32, &t));
     CHECK(t && element(keep_for_drop(t), 1) == 4);
-    lc_safetensors_release(s);
+    lc_weights_release(s);
     INDEX("{\"a\":\"1.safetensors\",\"b\":\"1.safetensors\"}");
     CHECK_MESSAGE(open_and_close(index), LC_EFORMAT, "tensor b is not in 1.safetensors, where the index has it");
     INDEX("{\"a\":\"../1.safetensors\"}");
@@ -256,12 +257,12 @@ static void test_shards(void) {
 /* Writes, opens, reads with a cast: what the sweeps below make fail at every step. */
 static lc_status scenario(const char *path, lc_tensor *t) {
     LC_TRY(lc_safetensors_write(path, &(lc_named){"t", t, LC_F16}, 1, &(lc_pair){"k", "v"}, 1));
-    lc_safetensors *s = NULL;
+    lc_weights *s = NULL;
     lc_tensor *back = NULL;
-    LC_TRY(lc_safetensors_open(path, &s));
-    lc_status status = lc_safetensors_read(s, "t", LC_F32, &back);
+    LC_TRY(lc_weights_open(path, &s));
+    lc_status status = lc_weights_read(s, "t", LC_F32, &back);
     lc_tensor_release(back);
-    lc_safetensors_release(s);
+    lc_weights_release(s);
     return status;
 }
 
@@ -300,11 +301,11 @@ static void test_failing_writes(void) {
         lc_file_fail_at(0, 0);
         if (!status) break;
         CHECK_MESSAGE(status, LC_EIO, "No space left on device");
-        lc_safetensors *s = NULL;
-        CHECK_OK(lc_safetensors_open(path, &s));
-        CHECK_OK(lc_safetensors_read(s, "t", LC_F32, &back));
+        lc_weights *s = NULL;
+        CHECK_OK(lc_weights_open(path, &s));
+        CHECK_OK(lc_weights_read(s, "t", LC_F32, &back));
         CHECK(back && element(keep_for_drop(back), 0) == 7);
-        lc_safetensors_release(s);
+        lc_weights_release(s);
     }
     CHECK(failed >= 2);
     CHECK_OK(lc_remove_tree(path));

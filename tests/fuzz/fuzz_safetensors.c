@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "io/safetensors.h"
+#include "io/weights.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -28,22 +28,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         fwrite(data + 1, 1, size - 1, f);
     }
     fclose(f);
-    lc_safetensors *s = NULL;
-    if (!lc_safetensors_open(path, &s)) {
+    lc_weights *s = NULL;
+    if (!lc_weights_open(path, &s)) {
         const char *key, *value;
-        for (int64_t i = 0; lc_safetensors_metadata_at(s, i, &key, &value); i++)
-            if (lc_safetensors_metadata(s, key) != value) abort();
-        for (int64_t i = 0; i < lc_safetensors_count(s); i++) {
-            const lc_stored *e = lc_safetensors_at(s, i);
+        for (int64_t i = 0; lc_weights_metadata_at(s, i, &key, &value); i++)
+            if (lc_weights_metadata(s, key) != value) abort();
+        for (int64_t i = 0; i < lc_weights_count(s); i++) {
+            const lc_stored *e = lc_weights_at(s, i);
             lc_tensor *stored = NULL, *cast = NULL;
-            if (lc_safetensors_find(s, e->name) != e) abort();
-            (void)!lc_safetensors_read(s, e->name, LC_DTYPES, &stored);
-            (void)!lc_safetensors_read(s, e->name, LC_F64, &cast);
+            if (lc_weights_find(s, e->name) != e) abort();
+            (void)!lc_weights_read(s, e->name, LC_DTYPES, &stored);
+            (void)!lc_weights_read(s, e->name, LC_F64, &cast);
             lc_tensor_release(stored);
             lc_tensor_release(cast);
         }
     }
-    lc_safetensors_release(s);
+    lc_weights_release(s);
     unlink(path);
     return 0;
 }
