@@ -88,50 +88,20 @@ static void release_json(void *object) {
 
 static const lcl_type JSON = {"lacuna.configuration", release_json, NULL, NULL};
 
-/* The value at `index` as JSON, in a slot that is pushed. */
-static json_t **push_json(lua_State *L, int index) {
-    index = lua_absindex(L, index);
-    json_t **slot = lcl_push(L, &JSON);
-    if (lua_isboolean(L, index))
-        *slot = json_boolean(lua_toboolean(L, index));
-    else if (lua_isinteger(L, index))
-        *slot = json_integer(lua_tointeger(L, index));
-    else if (lua_type(L, index) == LUA_TNUMBER)
-        *slot = json_real(lua_tonumber(L, index));
-    else if (lua_type(L, index) == LUA_TSTRING)
-        *slot = json_string(lua_tostring(L, index));
-    else
-        lcl_error(L, "model: a configuration holds numbers, strings and booleans, got %s", lcl_describe(L, index));
-    if (!*slot)
-        lcl_error(L, "model: %s: %sout of memory", lcl_describe(L, index),
-                  lua_type(L, index) == LUA_TSTRING ? "not UTF-8, or " : "");
-    return slot;
-}
-
-/* Pushes the fields of the table at `table` that the list at `names` has, as a JSON object in that order. */
-static json_t *push_config(lua_State *L, int table, int names) {
-    json_t **config = lcl_push(L, &JSON);
-    *config = json_object();
-    for (lua_Integer i = 1; i <= luaL_len(L, names); i++) {
-        lua_geti(L, names, i);
-        lua_getfield(L, table, lcl_string(L, -1));
-        json_t **value = push_json(L, -1);
-        if (!*config || json_object_set(*config, lua_tostring(L, -3), *value)) lcl_error(L, "model: out of memory");
-        lua_pop(L, 3);
-    }
-    return *config;
-}
-
-/* make(config, names, seed or nil, dtype or nil, tokenizer or nil) -> model: for lc.model, which has checked the names.
- */
+/* make(config as JSON text, seed or nil, dtype or nil, tokenizer or nil) -> model: for lc.model, which has checked the
+ * names. */
 static int make(lua_State *L) {
-    lua_settop(L, 5);
-    lc_dtype dtype = lcl_dtype(L, 4, LC_F32);
-    uint64_t seed = lua_isnil(L, 3) ? lc_stream_u64(lcl_stream(L, "model")) : (uint64_t)lcl_integer(L, 3);
-    lc_tokenizer *tokenizer = lua_isnil(L, 5) ? NULL : lcl_check(L, 5, &LCL_TOKENIZER);
-    json_t *config = push_config(L, 1, 2);
+    lua_settop(L, 4);
+    size_t length;
+    lcl_string(L, 1);
+    const char *text = lua_tolstring(L, 1, &length);
+    uint64_t seed = lua_isnil(L, 2) ? lc_stream_u64(lcl_stream(L, "model")) : (uint64_t)lcl_integer(L, 2);
+    lc_dtype dtype = lcl_dtype(L, 3, LC_F32);
+    lc_tokenizer *tokenizer = lua_isnil(L, 4) ? NULL : lcl_check(L, 4, &LCL_TOKENIZER);
+    json_t **config = lcl_push(L, &JSON);
+    lcl_done(L, lc_json_parse(text, length, "model", config), 0);
     lc_model **slot = push_model(L);
-    lcl_done(L, lc_model_new(config, seed, dtype, slot), 1);
+    lcl_done(L, lc_model_new(*config, seed, dtype, slot), 1);
     if (tokenizer) (*slot)->tokenizer = lc_tokenizer_retain(tokenizer);
     return 1;
 }

@@ -93,6 +93,7 @@ static const lcl_option_set rotary_set = {"rotary", rotary_rows};
 
 /* x:rotary(positions, inv_freq, {scale}) */
 static int rotary(lua_State *L) {
+    lua_settop(L, 4);
     lc_tensor *in[3] = {lcl_tensor(L, 1), lcl_ids(L, 2), lcl_tensor(L, 3)};
     lc_attr attr = {0};
     lcl_options(L, 4, &rotary_set, &attr);

@@ -15,6 +15,27 @@ function tiny.gpt2(config)
   return lc.model(all)
 end
 
+local decoder = {
+  vocab_size = 53, hidden_size = 18, num_hidden_layers = 2, num_attention_heads = 3, max_position_embeddings = 17,
+  seed = 7,
+}
+local particular = {
+  llama = { intermediate_size = 23, num_key_value_heads = 1, head_dim = 8 },
+  qwen2 = { intermediate_size = 23, num_key_value_heads = 1 },
+  gpt_neox = { intermediate_size = 23, rotary_pct = 0.7 },
+  opt = { ffn_dim = 23, word_embed_proj_dim = 10, do_layer_norm_before = false, dropout = 0 },
+}
+
+--- A decoder of one of the families "llama", "qwen2", "gpt_neox" and "opt", of about 5,000 weights.
+---@param config table|nil more keys of its config.json, and seed
+function tiny.decoder(family, config)
+  local all = { family = family }
+  for _, keys in ipairs { decoder, particular[family], config or {} } do
+    for key, value in pairs(keys) do all[key] = value end
+  end
+  return lc.model(all)
+end
+
 --- Batches {ids, labels} of rows x length tokens, different for each seed; labels leave out a few tokens, not the same
 -- number in each batch.
 function tiny.batches(n, rows, length, seed)

@@ -9,11 +9,49 @@
 #include "model/model.h"
 
 lc_status lc_norm_forward(const lc_norm *n, lc_tensor *x, lc_tensor **y) {
-    lc_tensor *in[] = {x, n->weight->leaf, n->bias ? n->bias->leaf : NULL}, *out[LC_MAX_OUT] = {NULL};
+    lc_tensor *in[] = {x, n->weight ? n->weight->leaf : NULL, n->bias ? n->bias->leaf : NULL};
+    lc_tensor *out[LC_MAX_OUT] = {NULL};
     LC_TRY(lc_apply(n->rms ? LC_OP_RMS_NORM : LC_OP_LAYER_NORM, &(lc_attr){.a = n->eps}, in, n->rms ? 2 : 3, out));
     *y = out[0];
     for (int i = 1; i < LC_MAX_OUT; i++) lc_tensor_release(out[i]); /* the graph kept what it needs */
     return LC_OK;
+}
+
+/* -- embedding ---------------------------------------------------------------------------------- */
+
+/* Where ids are `padding`, as bool; NULL where none is. */
+static lc_status find_padding(lc_tensor *ids, int64_t padding, lc_tensor **out) {
+    lc_tensor *number = NULL, *found = NULL, *any = NULL;
+    lc_status status;
+    *out = NULL;
+    LC_GOTO(done, lc_tensor_scalar(LC_I64, (double)padding, &number));
+    LC_GOTO(done, lc_run(LC_OP_EQ, NULL, (lc_tensor *[]){ids, number}, 2, &found));
+    LC_GOTO(done, lc_run(LC_OP_ANY, &(lc_attr){.dim = -1}, &found, 1, &any));
+    int64_t shape[] = {ids->shape[0], ids->shape[1], 1};
+    if (lc_get_i64(any, any->offset)) status = lc_view_reshape(found, 3, shape, out);
+done:
+    lc_tensor_release(number);
+    lc_tensor_release(found);
+    lc_tensor_release(any);
+    return status;
+}
+
+lc_status lc_embed(lc_param *table, lc_tensor *ids, int64_t padding, lc_tensor **x) {
+    lc_tensor *rows = NULL, *is_padding = NULL, *constant = NULL;
+    LC_TRY(lc_apply(LC_OP_EMBEDDING, NULL, (lc_tensor *[]){table->leaf, ids}, 2, &rows));
+    lc_status status = LC_OK;
+    if (padding >= 0 && rows->requires_grad) LC_GOTO(done, find_padding(ids, padding, &is_padding));
+    if (is_padding) {
+        LC_GOTO(done, lc_detach(rows, &constant));
+        status = lc_apply(LC_OP_WHERE, NULL, (lc_tensor *[]){is_padding, constant, rows}, 3, x);
+    } else {
+        *x = lc_tensor_retain(rows);
+    }
+done:
+    lc_tensor_release(rows);
+    lc_tensor_release(is_padding);
+    lc_tensor_release(constant);
+    return status;
 }
 
 /* -- dropout ------------------------------------------------------------------------------------ */
@@ -39,6 +77,16 @@ lc_status lc_dropout(const lc_pass *pass, const char *site, double rate, lc_tens
 }
 
 /* -- attention ---------------------------------------------------------------------------------- */
+
+/* Turns the heads in *x by the pass's positions. */
+static lc_status turn(const lc_pass *pass, lc_tensor **x) {
+    lc_attr attr = {.a = pass->rotary_scale};
+    lc_tensor *in[] = {*x, pass->positions, pass->inv_freq}, *turned = NULL;
+    LC_TRY(lc_apply(LC_OP_ROTARY, &attr, in, 3, &turned));
+    lc_tensor_release(*x);
+    *x = turned;
+    return LC_OK;
+}
 
 /* q, k and v as (B, T, heads, D): three layers, each reshaped. */
 static lc_status apart(const lc_attention *a, lc_tensor *x, lc_tensor *out[3]) {
@@ -87,13 +135,14 @@ static lc_status heads_forward(const lc_attention *a, const lc_pass *pass, int i
     if (a->qkv) {
         LC_GOTO(done, lc_layer_forward(a->qkv, x, LC_ACT_NONE, &qkv));
         if (!pass->cache) {
-            status = lc_fused_attention(qkv, a->heads, a->kv_heads, a->head_size, pass->keep, attr, y);
+            status = lc_fused_attention(a, pass, attr, qkv, y);
             goto done;
         }
-        LC_GOTO(done, lc_fused_parts(qkv, a->heads, a->kv_heads, a->head_size, part));
+        LC_GOTO(done, lc_fused_parts(a, qkv, part));
     } else {
         LC_GOTO(done, apart(a, x, part));
     }
+    for (int i = 0; i < 2 && pass->inv_freq; i++) LC_GOTO(done, turn(pass, &part[i]));
     if (pass->cache) {
         status = cached_attention(pass->cache, index, part, pass->keep, attr, y);
     } else {
@@ -108,9 +157,8 @@ done:
     return status;
 }
 
-lc_status lc_attention_forward(const lc_attention *a, const lc_pass *pass, int index, double dropout, lc_tensor *x,
-                               lc_tensor **y) {
-    lc_attr attr = {.a = a->scale, .causal = a->causal, .b = pass->train ? dropout : 0};
+lc_status lc_attention_forward(const lc_attention *a, const lc_pass *pass, int index, lc_tensor *x, lc_tensor **y) {
+    lc_attr attr = {.a = a->scale, .causal = a->causal, .b = pass->train ? a->dropout : 0};
     if (attr.b > 0) {
         char site[32];
         snprintf(site, sizeof site, "%d.attention", index);
@@ -144,6 +192,79 @@ done:
     lc_tensor_release(gate);
     lc_tensor_release(product);
     return status;
+}
+
+/* -- blocks ------------------------------------------------------------------------------------- */
+
+/* dropout(attention(x)), with the norm before it where `norm` is not NULL. */
+static lc_status attention_branch(const lc_block *b, const lc_pass *pass, const lc_norm *norm, lc_tensor *x,
+                                  lc_tensor **y) {
+    lc_tensor *normed = norm ? NULL : lc_tensor_retain(x), *branch = NULL;
+    char site[48];
+    snprintf(site, sizeof site, "%d.attention.out", b->index);
+    if (norm) LC_TRY(lc_norm_forward(norm, x, &normed));
+    lc_status status = lc_attention_forward(&b->attention, pass, b->index, normed, &branch);
+    if (!status) status = lc_dropout(pass, site, b->dropout, branch, y);
+    lc_tensor_release(normed);
+    lc_tensor_release(branch);
+    return status;
+}
+
+/* dropout(mlp(x)), likewise. */
+static lc_status mlp_branch(const lc_block *b, const lc_pass *pass, const lc_norm *norm, lc_tensor *x, lc_tensor **y) {
+    lc_tensor *normed = norm ? NULL : lc_tensor_retain(x), *branch = NULL;
+    char site[48];
+    snprintf(site, sizeof site, "%d.mlp.down", b->index);
+    if (norm) LC_TRY(lc_norm_forward(norm, x, &normed));
+    lc_status status = lc_mlp_forward(&b->mlp, normed, &branch);
+    if (!status) status = lc_dropout(pass, site, b->dropout, branch, y);
+    lc_tensor_release(normed);
+    lc_tensor_release(branch);
+    return status;
+}
+
+/* *y = x + branch, normed where `norm` is not NULL; takes over `branch`. */
+static lc_status join(lc_tensor *x, lc_tensor *branch, const lc_norm *norm, lc_tensor **y) {
+    lc_tensor *sum = NULL;
+    lc_status status = lc_binary(LC_OP_ADD, x, branch, &sum);
+    lc_tensor_release(branch);
+    if (status) return status;
+    if (!norm) {
+        *y = sum;
+        return LC_OK;
+    }
+    status = lc_norm_forward(norm, sum, y);
+    lc_tensor_release(sum);
+    return status;
+}
+
+static lc_status in_sequence(const lc_block *b, const lc_pass *pass, lc_tensor *x, lc_tensor **y) {
+    bool first = b->order == LC_NORM_FIRST;
+    const lc_norm *before[] = {first ? &b->attention_norm : NULL, first ? &b->mlp_norm : NULL};
+    const lc_norm *after[] = {first ? NULL : &b->attention_norm, first ? NULL : &b->mlp_norm};
+    lc_tensor *branch = NULL, *middle = NULL;
+    LC_TRY(attention_branch(b, pass, before[0], x, &branch));
+    LC_TRY(join(x, branch, after[0], &middle));
+    lc_status status = mlp_branch(b, pass, before[1], middle, &branch);
+    if (!status) status = join(middle, branch, after[1], y);
+    lc_tensor_release(middle);
+    return status;
+}
+
+static lc_status in_parallel(const lc_block *b, const lc_pass *pass, lc_tensor *x, lc_tensor **y) {
+    lc_tensor *attention = NULL, *mlp = NULL, *both = NULL;
+    LC_TRY(attention_branch(b, pass, &b->attention_norm, x, &attention));
+    lc_status status = mlp_branch(b, pass, &b->mlp_norm, x, &mlp);
+    if (!status) status = join(mlp, lc_tensor_retain(attention), NULL, &both);
+    if (!status) status = join(x, lc_tensor_retain(both), NULL, y);
+    lc_tensor_release(attention);
+    lc_tensor_release(mlp);
+    lc_tensor_release(both);
+    return status;
+}
+
+lc_status lc_block_forward(const lc_block *b, const lc_pass *pass, lc_tensor *x, lc_tensor **y) {
+    return b->order == LC_PARALLEL ? in_parallel(b, pass, x, y) : in_sequence(b, pass, x, y);
 }
 
 /* -- the cache ---------------------------------------------------------------------------------- */

@@ -6,7 +6,8 @@
 #include "base/strbuf.h"
 #include "model/family.h"
 
-static const lc_family *const families[] = {&lc_family_gpt2};
+static const lc_family *const families[] = {&lc_family_gpt2, &lc_family_llama, &lc_family_qwen2, &lc_family_gpt_neox,
+                                            &lc_family_opt};
 
 lc_status lc_family_find(const char *name, const lc_family **out) {
     lc_strbuf known = {0};

@@ -52,3 +52,17 @@ lc_status lc_config_activation(const json_t *config, const char *where, const ch
                    "%s: %s '%s' is unknown; there is gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, silu", where,
                    key, name);
 }
+
+lc_status lc_config_padding(const json_t *config, const char *where, int64_t vocabulary, int64_t *out) {
+    const json_t *value = json_object_get(config, "pad_token_id");
+    if (!value) return LC_OK;
+    *out = -1;
+    if (json_is_null(value)) return LC_OK;
+    int64_t id = 0;
+    LC_TRY(lc_json_get_int(config, "pad_token_id", where, &id));
+    if (id < -vocabulary || id >= vocabulary)
+        return lc_fail(LC_EFORMAT, "%s: pad_token_id %lld is outside the vocabulary of %lld", where, (long long)id,
+                       (long long)vocabulary);
+    *out = id < 0 ? id + vocabulary : id;
+    return LC_OK;
+}

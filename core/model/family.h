@@ -8,14 +8,15 @@ struct lc_family {
     const char *name;         /* config.json's "model_type" */
     const char *prefix;       /* of all names but the head's: "transformer."; files may have it or not */
     const char *architecture; /* transformers' class with the language-modelling head */
+    const char *other_head;   /* what some files call the head's weight; NULL = nothing else */
     const char *const *keys;  /* what a configuration may say; NULL-terminated */
     const char *initializer;  /* the configuration's key for the deviation of fresh weights */
     bool scales_residual;     /* fresh attention.out and mlp.down are divided by sqrt(2 layers) */
     bool causal;              /* the loss shifts labels, perplexity and generation make sense */
+    bool positions_by_mask;   /* positions count the tokens that are not padding; else every place counts */
     /* Reads m->config, sets m->sizes, makes every part with the functions below; weights are not drawn yet. */
     lc_status (*build)(lc_model *m);
     lc_status (*embed)(lc_model *m, const lc_pass *pass, lc_tensor **x);
-    lc_status (*block)(lc_model *m, const lc_block *block, const lc_pass *pass, lc_tensor *x, lc_tensor **y);
     lc_status (*finish)(lc_model *m, const lc_pass *pass, lc_tensor *x, lc_tensor **hidden); /* the last norm */
     /* A tensor of older files that is not a parameter ("h.0.attn.bias": the causal mask) and is passed over. Name
      * without prefix. */
@@ -25,13 +26,21 @@ struct lc_family {
 /* LC_ENOTFOUND lists the families there are. */
 lc_status lc_family_find(const char *name, const lc_family **out);
 
-extern const lc_family lc_family_gpt2;
+extern const lc_family lc_family_gpt2, lc_family_llama, lc_family_qwen2, lc_family_gpt_neox, lc_family_opt;
 
 /* The parts of a model with this configuration (copied); weights are not drawn. For lc_model_new, load and clone. */
 lc_status lc_model_build(json_t *config, lc_dtype dtype, lc_model **out);
-/* One pass through all blocks: (B, T, C) after the last norm. Held zeros are enforced first. */
+
+/* -- passes ------------------------------------------------------------------------------------- */
+/* A pass over this batch, which is checked first. lc_pass_close it. */
+lc_status lc_pass_open(lc_model *m, const lc_batch *batch, bool train, lc_pass *out);
+/* Says where the pass's tokens stand: positions (T) or (B, T) from 0, and the length of the text, one more than the
+ * largest of them. */
+lc_status lc_pass_place(lc_model *m, lc_tensor *positions, int64_t length, lc_pass *pass);
+void lc_pass_close(lc_pass *pass); /* an empty one is fine */
+/* Through all blocks: (B, T, C) after the last norm. Held zeros are enforced first. */
 lc_status lc_model_pass(lc_model *m, const lc_pass *pass, lc_tensor **hidden);
-/* The family's block, recomputed in the backward pass: only x is kept until then. */
+/* lc_block_forward, done again in the backward pass: only x is kept until then. */
 lc_status lc_block_recomputed(lc_model *m, const lc_block *block, const lc_pass *pass, lc_tensor *x, lc_tensor **y);
 
 /* -- for build: each adds to the model, which owns what it gives -------------------------------- */

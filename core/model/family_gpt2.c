@@ -15,12 +15,12 @@
 typedef struct gpt2 {
     lc_param *tokens, *positions; /* (V, C), (positions, C) */
     lc_norm final;
-    double embedding_dropout, attention_dropout, residual_dropout;
+    double embedding_dropout;
 } gpt2;
 
 typedef struct gpt2_config {
     int64_t heads, inner;
-    double eps;
+    double eps, attention_dropout, residual_dropout;
     lc_activation act;
     bool scale, scale_by_layer, tied;
 } gpt2_config;
@@ -28,9 +28,15 @@ typedef struct gpt2_config {
 static lc_status read_config(lc_model *m, gpt2 *parts, gpt2_config *c) {
     const json_t *j = m->config;
     const char *where = "gpt2 config";
-    *c = (gpt2_config){.heads = 12, .eps = 1e-5, .act = LC_ACT_GELU_TANH, .scale = true, .tied = true};
+    *c = (gpt2_config){.heads = 12,
+                       .eps = 1e-5,
+                       .attention_dropout = 0.1,
+                       .residual_dropout = 0.1,
+                       .act = LC_ACT_GELU_TANH,
+                       .scale = true,
+                       .tied = true};
     m->sizes = (lc_sizes){.vocabulary = 50257, .positions = 1024, .width = 768, .layers = 12};
-    parts->embedding_dropout = parts->attention_dropout = parts->residual_dropout = 0.1;
+    parts->embedding_dropout = 0.1;
     bool cross = false;
     LC_TRY(lc_config_size(j, where, &m->sizes.vocabulary, "vocab_size", NULL));
     LC_TRY(lc_config_size(j, where, &m->sizes.positions, "n_positions", "max_position_embeddings"));
@@ -41,8 +47,8 @@ static lc_status read_config(lc_model *m, gpt2 *parts, gpt2_config *c) {
     LC_TRY(lc_config_size(j, where, &c->inner, "n_inner", NULL));
     LC_TRY(lc_config_activation(j, where, "activation_function", &c->act));
     LC_TRY(lc_config_rate(j, where, "embd_pdrop", &parts->embedding_dropout));
-    LC_TRY(lc_config_rate(j, where, "attn_pdrop", &parts->attention_dropout));
-    LC_TRY(lc_config_rate(j, where, "resid_pdrop", &parts->residual_dropout));
+    LC_TRY(lc_config_rate(j, where, "attn_pdrop", &c->attention_dropout));
+    LC_TRY(lc_config_rate(j, where, "resid_pdrop", &c->residual_dropout));
     LC_TRY(lc_json_get_double(j, "layer_norm_epsilon", where, &c->eps));
     LC_TRY(lc_json_get_bool(j, "scale_attn_weights", where, &c->scale));
     LC_TRY(lc_json_get_bool(j, "scale_attn_by_inverse_layer_idx", where, &c->scale_by_layer));
@@ -60,6 +66,7 @@ static lc_status build_block(lc_model *m, const gpt2_config *c) {
     int i = (int)m->n_blocks;
     int64_t width = m->sizes.width;
     LC_TRY(lc_build_block(m, &b, "transformer.h.%d", i));
+    b->dropout = c->residual_dropout;
     LC_TRY(lc_build_norm(m, i, width, c->eps, false, &b->attention_norm, "%s.ln_1", b->name));
     lc_attention *a = &b->attention;
     LC_TRY(lc_build_linear(m, "attention.qkv", i, 3 * width, width, true, true, &a->qkv, "%s.attn.c_attn", b->name));
@@ -69,6 +76,7 @@ static lc_status build_block(lc_model *m, const gpt2_config *c) {
     a->heads = a->kv_heads = c->heads;
     a->head_size = width / c->heads;
     a->causal = true;
+    a->dropout = c->attention_dropout;
     a->scale = c->scale ? 1 / sqrt((double)a->head_size) : 1;
     if (c->scale_by_layer) a->scale /= i + 1;
     LC_TRY(lc_build_norm(m, i, width, c->eps, false, &b->mlp_norm, "%s.ln_2", b->name));
@@ -92,10 +100,6 @@ static lc_status gpt2_build(lc_model *m) {
     return lc_build_head(m, parts->tokens, c.tied, "lm_head");
 }
 
-static lc_status embed_rows(lc_param *table, lc_tensor *ids, lc_tensor **x) {
-    return lc_apply(LC_OP_EMBEDDING, NULL, (lc_tensor *[]){table->leaf, ids}, 2, x);
-}
-
 /* *sum += more; takes over `more`. */
 static lc_status add_to(lc_tensor **sum, lc_tensor *more) {
     lc_tensor *result = NULL;
@@ -110,51 +114,17 @@ static lc_status add_to(lc_tensor **sum, lc_tensor *more) {
 static lc_status gpt2_embed(lc_model *m, const lc_pass *pass, lc_tensor **x) {
     const gpt2 *parts = m->parts;
     lc_tensor *sum = NULL, *more = NULL;
-    LC_TRY(embed_rows(parts->tokens, pass->ids, &sum));
+    LC_TRY(lc_embed(parts->tokens, pass->ids, -1, &sum));
     lc_status status;
-    LC_GOTO(done, embed_rows(parts->positions, pass->positions, &more));
+    LC_GOTO(done, lc_embed(parts->positions, pass->positions, -1, &more));
     LC_GOTO(done, add_to(&sum, more));
     if (pass->token_types) {
-        LC_GOTO(done, embed_rows(parts->tokens, pass->token_types, &more));
+        LC_GOTO(done, lc_embed(parts->tokens, pass->token_types, -1, &more));
         LC_GOTO(done, add_to(&sum, more));
     }
     status = lc_dropout(pass, "embedding", parts->embedding_dropout, sum, x);
 done:
     lc_tensor_release(sum);
-    return status;
-}
-
-/* y = x + dropout(branch); takes over `branch`. */
-static lc_status residual(const gpt2 *parts, const lc_pass *pass, const char *site, lc_tensor *x, lc_tensor *branch,
-                          lc_tensor **y) {
-    lc_tensor *dropped = NULL;
-    lc_status status = lc_dropout(pass, site, parts->residual_dropout, branch, &dropped);
-    lc_tensor_release(branch);
-    if (status) return status;
-    status = lc_binary(LC_OP_ADD, x, dropped, y);
-    lc_tensor_release(dropped);
-    return status;
-}
-
-static lc_status gpt2_block(lc_model *m, const lc_block *b, const lc_pass *pass, lc_tensor *x, lc_tensor **y) {
-    const gpt2 *parts = m->parts;
-    lc_tensor *normed = NULL, *branch = NULL, *middle = NULL;
-    char site[48];
-    LC_TRY(lc_norm_forward(&b->attention_norm, x, &normed));
-    lc_status status = lc_attention_forward(&b->attention, pass, b->index, parts->attention_dropout, normed, &branch);
-    lc_tensor_release(normed);
-    LC_TRY(status);
-    snprintf(site, sizeof site, "%d.attention.out", b->index);
-    LC_TRY(residual(parts, pass, site, x, branch, &middle));
-    normed = NULL;
-    LC_GOTO(done, lc_norm_forward(&b->mlp_norm, middle, &normed));
-    status = lc_mlp_forward(&b->mlp, normed, &branch);
-    lc_tensor_release(normed);
-    if (status) goto done;
-    snprintf(site, sizeof site, "%d.mlp.down", b->index);
-    status = residual(parts, pass, site, middle, branch, y);
-done:
-    lc_tensor_release(middle);
     return status;
 }
 
@@ -201,7 +171,6 @@ const lc_family lc_family_gpt2 = {
     .causal = true,
     .build = gpt2_build,
     .embed = gpt2_embed,
-    .block = gpt2_block,
     .finish = gpt2_finish,
     .is_buffer = gpt2_is_buffer,
 };

@@ -84,17 +84,18 @@ static void tear_down(generation *g) {
 
 /* Logits (B, V) of the token after `ids` (B, T), which go behind what the cache holds. */
 static lc_status next_logits(generation *g, lc_tensor *ids, lc_tensor *positions, lc_tensor **logits) {
-    int64_t tokens = ids->shape[1];
-    lc_pass pass = {.ids = ids, .positions = positions, .cache = g->cache};
+    int64_t tokens = ids->shape[1], length = g->cache->length + tokens;
+    lc_pass pass = {.ids = lc_tensor_retain(ids), .cache = g->cache};
     lc_tensor *hidden = NULL, *last = NULL;
     lc_status status;
-    if (g->keep) LC_TRY(lc_view_slice(g->keep, 1, 0, g->cache->length + tokens, 1, &pass.keep));
+    LC_GOTO(done, lc_pass_place(g->model, positions, length, &pass));
+    if (g->keep) LC_GOTO(done, lc_view_slice(g->keep, 1, 0, length, 1, &pass.keep));
     LC_GOTO(done, lc_model_pass(g->model, &pass, &hidden));
     g->cache->length += tokens;
     LC_GOTO(done, lc_view_select(hidden, 1, tokens - 1, &last));
     status = lc_layer_forward(g->model->head, last, LC_ACT_NONE, logits);
 done:
-    lc_tensor_release(pass.keep);
+    lc_pass_close(&pass);
     lc_tensor_release(hidden);
     lc_tensor_release(last);
     return status;

@@ -36,6 +36,19 @@ static lc_status draw(lc_model *m, const lc_param *p, uint64_t seed, double devi
     return draw_normal(p->leaf, p->name, seed, deviation);
 }
 
+/* The padding's row of the embedding. */
+static lc_status clear_padding(lc_model *m) {
+    lc_tensor *row = NULL;
+    for (int64_t i = 0; i < m->n_params; i++) {
+        if (strcmp(m->params[i]->role, "embedding")) continue;
+        LC_TRY(lc_view_select(m->params[i]->leaf, 0, m->padding_id, &row));
+        lc_status status = lc_fill(row, 0);
+        lc_tensor_release(row);
+        LC_TRY(status);
+    }
+    return LC_OK;
+}
+
 lc_status lc_model_new(json_t *config, uint64_t seed, lc_dtype dtype, lc_model **out) {
     lc_model *m = NULL;
     LC_TRY(lc_model_build(config, dtype, &m));
@@ -43,6 +56,7 @@ lc_status lc_model_new(json_t *config, uint64_t seed, lc_dtype dtype, lc_model *
     lc_status status;
     LC_GOTO(failed, lc_json_get_double(config, m->family->initializer, "config.json", &deviation));
     for (int64_t i = 0; i < m->n_params; i++) LC_GOTO(failed, draw(m, m->params[i], seed, deviation));
+    if (m->padding_id >= 0) LC_GOTO(failed, clear_padding(m));
     m->dropout_seed = seed;
     *out = m;
     return LC_OK;

@@ -222,9 +222,18 @@ lc_status lc_layer_part(lc_layer *layer, char part, lc_tensor **out) {
     if (!at || layer->n_parts != 3)
         return lc_fail(LC_ENOTFOUND, "%s (%s) is one layer: only a fused attention.qkv has .q, .k and .v", layer->name,
                        layer->role);
-    int64_t start = 0;
-    for (int i = 0; i < at - parts; i++) start += layer->part_rows[i];
-    return lc_slice(layer->weight->leaf, 0, start, layer->part_rows[at - parts], 1, out);
+    int64_t start = 0, index = at - parts;
+    if (!layer->interleaved) {
+        for (int i = 0; i < index; i++) start += layer->part_rows[i];
+        return lc_slice(layer->weight->leaf, 0, start, layer->part_rows[index], 1, out);
+    }
+    int64_t size = layer->part_rows[index] / layer->interleaved,
+            shape[] = {layer->interleaved, 3 * size, layer->inputs};
+    lc_tensor *heads = NULL;
+    LC_TRY(lc_reshape(layer->weight->leaf, 3, shape, &heads));
+    lc_status status = lc_slice(heads, 1, index * size, size, 1, out);
+    lc_tensor_release(heads);
+    return status;
 }
 
 /* -- printing ----------------------------------------------------------------------------------- */

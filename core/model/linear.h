@@ -56,6 +56,7 @@ struct lc_layer {
     int64_t outputs, inputs; /* O, I */
     int n_parts;             /* 3 for a fused q, k, v, else 0 */
     int64_t part_rows[3];    /* rows of each, in that order */
+    int64_t interleaved; /* heads whose q, k and v rows follow each other, head by head; 0 = all of q, k, v in turn */
     int n_transforms;
     lc_installed **transforms;
     lc_installed *product; /* NULL = dense */
@@ -86,8 +87,8 @@ void lc_installed_release(lc_installed *me);
 /* The clock of the model that the layer belongs to; zeros once removed. */
 lc_clock lc_installed_clock(const lc_installed *me);
 
-/* The q, k or v of a fused layer (`part` 'q', 'k' or 'v'): rows of the weight, as a recorded view that can be written.
- * LC_ENOTFOUND for a layer that is not fused. */
+/* The q, k or v of a fused layer (`part` 'q', 'k' or 'v'): rows of the weight, as a recorded view that can be written:
+ * (rows, I), or (heads, D, I) where the rows are interleaved. LC_ENOTFOUND for a layer that is not fused. */
 lc_status lc_layer_part(lc_layer *layer, char part, lc_tensor **out);
 
 /* "mlp.up 3072 x 768, 50.0% zero, held, transforms: pdp, product: reuse" into fresh memory (lc_free). */

@@ -16,16 +16,19 @@ static const char *without_prefix(const lc_family *family, const char *name) {
     return strncmp(name, family->prefix, n) ? name : name + n;
 }
 
-/* The tensor of the file that is this parameter: under its name, or without the prefix. */
-static const lc_stored *find_stored(const lc_model *m, const lc_weights *file, const char *name) {
+/* The tensor of the file that is this parameter: under its name, without the prefix, or under the head's other name. */
+static const lc_stored *find_stored(lc_model *m, const lc_weights *file, const char *name) {
     const lc_stored *stored = lc_weights_find(file, name);
-    return stored ? stored : lc_weights_find(file, without_prefix(m->family, name));
+    if (!stored) stored = lc_weights_find(file, without_prefix(m->family, name));
+    bool other = !stored && m->family->other_head && lc_model_param(m, name) == m->head->weight;
+    return other ? lc_weights_find(file, m->family->other_head) : stored;
 }
 
 /* Whether a tensor of the file is a parameter, or is rightly passed over: a buffer, or a tied head's copy of the
  * embedding. */
 static bool is_expected(lc_model *m, const char *name) {
     if (m->family->is_buffer(without_prefix(m->family, name))) return true;
+    if (m->family->other_head && !strcmp(name, m->family->other_head)) return true;
     for (int64_t i = 0; i < m->n_params; i++) {
         const char *param = m->params[i]->name;
         if (!strcmp(name, param) || !strcmp(name, without_prefix(m->family, param))) return true;

@@ -23,6 +23,7 @@ lc_status lc_model_build(json_t *config, lc_dtype dtype, lc_model **out) {
     m->refs = 1;
     m->family = family;
     m->dtype = dtype;
+    m->padding_id = -1;
     m->config = json_deep_copy(config);
     lc_status status = m->config ? family->build(m) : LC_ENOMEM;
     if (status) {
@@ -62,6 +63,7 @@ void lc_model_release(lc_model *m) {
     lc_free(m->blocks);
     lc_free(m->params);
     lc_free(m->parts);
+    lc_rotary_free(m->rotary);
     json_decref(m->config);
     json_decref(m->generation);
     lc_tokenizer_release(m->tokenizer);

@@ -9,6 +9,7 @@
 
 #include "io/json.h"
 #include "model/blocks.h"
+#include "model/rotary.h"
 #include "text/dataset.h"
 
 typedef struct lc_family lc_family;
@@ -32,7 +33,9 @@ struct lc_model {
     lc_layer **linears; /* in forward order, the head last */
     lc_block **blocks;
     lc_layer *head;
-    void *parts; /* the family's own: embeddings, final norm */
+    void *parts;        /* the family's own: embeddings, final norm */
+    lc_rotary *rotary;  /* owned; NULL = heads are not turned by their positions */
+    int64_t padding_id; /* its embedding begins as 0 and is not learned; -1 = none */
 
     lc_clock clock;
     uint64_t

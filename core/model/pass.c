@@ -52,7 +52,64 @@ done:
     return status;
 }
 
+/* The place of each token among those that are kept (B, T); -1 for padding. */
+static lc_status count_kept(const lc_tensor *keep, lc_tensor **out) {
+    int64_t B = keep->shape[0], T = keep->shape[1];
+    LC_TRY(lc_tensor_new(LC_I64, 2, keep->shape, LC_CPU, out));
+    for (int64_t b = 0; b < B; b++) {
+        int64_t kept = 0;
+        for (int64_t i = b * T; i < (b + 1) * T; i++)
+            LC_DATA(int64_t, *out)[i] = lc_get_i64(keep, lc_position(keep, i)) ? kept++ : -1;
+    }
+    return LC_OK;
+}
+
 /* -- passes ------------------------------------------------------------------------------------- */
+
+static lc_tensor *retain(lc_tensor *t) {
+    return t ? lc_tensor_retain(t) : NULL;
+}
+
+void lc_pass_close(lc_pass *pass) {
+    lc_tensor_release(pass->ids);
+    lc_tensor_release(pass->positions);
+    lc_tensor_release(pass->token_types);
+    lc_tensor_release(pass->keep);
+    lc_tensor_release(pass->inv_freq);
+    *pass = (lc_pass){0};
+}
+
+lc_status lc_pass_place(lc_model *m, lc_tensor *positions, int64_t length, lc_pass *pass) {
+    if (m->rotary) {
+        LC_TRY(lc_rotary_frequencies(m->rotary, length, m->dtype, &pass->inv_freq));
+        pass->rotary_scale = lc_rotary_scale(m->rotary);
+    }
+    pass->positions = lc_tensor_retain(positions);
+    return LC_OK;
+}
+
+lc_status lc_pass_open(lc_model *m, const lc_batch *batch, bool train, lc_pass *out) {
+    LC_TRY(check_batch(m, batch));
+    lc_pass pass = {.ids = lc_tensor_retain(batch->ids), .token_types = retain(batch->token_type_ids), .train = train};
+    pass.dropout_seed = m->dropout_seed;
+    pass.dropout_pass = m->dropout_pass;
+    int64_t tokens = batch->ids->shape[1];
+    lc_tensor *positions = NULL;
+    lc_status status;
+    LC_GOTO(failed, keep_of(batch->attention_mask, &pass.keep));
+    if (pass.keep && m->family->positions_by_mask)
+        LC_GOTO(failed, count_kept(pass.keep, &positions));
+    else
+        LC_GOTO(failed, count_up(tokens, &positions));
+    LC_GOTO(failed, lc_pass_place(m, positions, tokens, &pass));
+    lc_tensor_release(positions);
+    *out = pass;
+    return LC_OK;
+failed:
+    lc_tensor_release(positions);
+    lc_pass_close(&pass);
+    return status;
+}
 
 lc_status lc_model_pass(lc_model *m, const lc_pass *pass, lc_tensor **hidden) {
     LC_TRY(lc_model_enforce(m));
@@ -61,8 +118,8 @@ lc_status lc_model_pass(lc_model *m, const lc_pass *pass, lc_tensor **hidden) {
     bool recompute = m->recompute && pass->train && lc_recording();
     for (int64_t i = 0; i < m->n_blocks; i++) {
         lc_tensor *y = NULL;
-        lc_status status = recompute ? lc_block_recomputed(m, m->blocks[i], pass, x, &y)
-                                     : m->family->block(m, m->blocks[i], pass, x, &y);
+        lc_status status =
+            recompute ? lc_block_recomputed(m, m->blocks[i], pass, x, &y) : lc_block_forward(m->blocks[i], pass, x, &y);
         lc_tensor_release(x);
         LC_TRY(status);
         x = y;
@@ -73,20 +130,13 @@ lc_status lc_model_pass(lc_model *m, const lc_pass *pass, lc_tensor **hidden) {
 }
 
 lc_status lc_model_hidden(lc_model *m, const lc_batch *batch, bool train, lc_tensor **hidden) {
-    LC_TRY(check_batch(m, batch));
-    lc_pass pass = {.ids = batch->ids, .token_types = batch->token_type_ids, .train = train};
-    pass.dropout_seed = m->dropout_seed;
-    pass.dropout_pass = m->dropout_pass;
+    lc_pass pass = {0};
+    LC_TRY(lc_pass_open(m, batch, train, &pass));
     m->clock.training = train;
     lc_clock_show(&m->clock);
-    lc_status status;
-    LC_GOTO(done, count_up(batch->ids->shape[1], &pass.positions));
-    LC_GOTO(done, keep_of(batch->attention_mask, &pass.keep));
-    LC_GOTO(done, lc_model_pass(m, &pass, hidden));
-    if (train) m->dropout_pass++;
-done:
-    lc_tensor_release(pass.positions);
-    lc_tensor_release(pass.keep);
+    lc_status status = lc_model_pass(m, &pass, hidden);
+    if (!status && train) m->dropout_pass++;
+    lc_pass_close(&pass);
     return status;
 }
 
@@ -153,7 +203,7 @@ done:
 /* Head and loss in one, in chunks of tokens: logits never exist whole, nor does their gradient. */
 static lc_status loss_in_chunks(lc_model *m, lc_tensor *hidden, lc_tensor *labels, lc_attr attr, lc_tensor **loss) {
     lc_tensor *w = NULL, *flat = NULL, *result[LC_MAX_OUT] = {NULL};
-    int64_t shape[] = {lc_numel(labels), m->sizes.width};
+    int64_t shape[] = {lc_numel(labels), m->head->inputs};
     LC_TRY(lc_layer_weight(m->head, &w));
     lc_status status;
     LC_GOTO(done, lc_reshape(hidden, 2, shape, &flat));

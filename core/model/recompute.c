@@ -32,7 +32,7 @@ static void again_release(void *context) {
     }
     lc_free(a->methods);
     lc_tensor_release(a->x);
-    lc_tensor_release(a->pass.keep);
+    lc_pass_close(&a->pass);
     lc_model_release(a->model);
     lc_free(a);
 }
@@ -74,7 +74,7 @@ static lc_status again_forward(void *context, lc_tensor *const *in, int n_in, lc
     again *a = context;
     (void)n_in;
     LC_TRY(lc_model_each_installed(a->model, remember_method, a));
-    LC_TRY(a->model->family->block(a->model, a->block, &a->pass, in[0], &out[0]));
+    LC_TRY(lc_block_forward(a->block, &a->pass, in[0], &out[0]));
     *n_out = 1;
     return LC_OK;
 }
@@ -89,7 +89,7 @@ static lc_status again_backward(void *context, lc_tensor *const *dy, int n_out, 
     LC_GOTO(done, lc_require_grad(x, wanted[0]));
     bool before = lc_set_recording(true);
     swap_state(a);
-    status = a->model->family->block(a->model, a->block, &a->pass, x, &y);
+    status = lc_block_forward(a->block, &a->pass, x, &y);
     swap_state(a);
     lc_set_recording(before);
     if (status) goto done;
@@ -114,7 +114,9 @@ lc_status lc_block_recomputed(lc_model *m, const lc_block *block, const lc_pass 
     a->model = lc_model_retain(m);
     a->block = block;
     a->pass = *pass;
-    if (pass->keep) lc_tensor_retain(pass->keep);
+    lc_tensor *const kept[] = {pass->ids, pass->positions, pass->token_types, pass->keep, pass->inv_freq};
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+        if (kept[i]) lc_tensor_retain(kept[i]);
     lc_status status = lc_view_alias(x, &a->x);
     if (status) {
         again_release(a);

@@ -57,7 +57,8 @@ describe("a fresh model", function()
 
   it("refuses what its family does not know", function()
     assert_error("unknown option 'n_layers' (did you mean 'n_layer'?)", lc.model, { family = "gpt2", n_layers = 2 })
-    assert_error("unknown model family 'gtp2'; there is: gpt2", lc.model, { family = "gtp2" })
+    assert_error("unknown model family 'gtp2'; there is: gpt2, llama, qwen2, gpt_neox, opt", lc.model,
+      { family = "gtp2" })
     assert_error("n_embd 12 is not a multiple of n_head 5", tiny, { n_head = 5 })
     assert_error("activation_function 'mish' is unknown", tiny, { activation_function = "mish" })
     assert_error("resid_pdrop is 1", tiny, { resid_pdrop = 1 })

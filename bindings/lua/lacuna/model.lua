@@ -3,6 +3,7 @@
 
 local core = require "lacuna.core.model"
 local errors = require "lacuna.errors"
+local json = require "lacuna.json"
 local common = require "lacuna.options"
 
 local model = {}
@@ -46,10 +47,8 @@ function model.model(options)
       config.eos_token_id = config.eos_token_id or tokenizer.eos
     end
   end
-  local names = {}
-  for name in pairs(config) do names[#names + 1] = name end
-  table.sort(names) -- so that the same model writes the same config.json
-  return core.make(config, names, options.seed, options.dtype or common.value.dtype, tokenizer)
+  local text = json.encode(config, "model") -- sorted by name: the same model writes the same config.json
+  return core.make(text, options.seed, options.dtype or common.value.dtype, tokenizer)
 end
 
 --- A stored model: see help(lc.load).
