@@ -187,8 +187,11 @@ static int save(lua_State *L) {
 
 static const lcl_function functions[] = {
     {"open", open_file, "lc.io.open(path) -> file",
-     "Named tensors of a .safetensors file, a sharded set's index, or a directory with either. file[name] reads a "
-     "tensor when it is asked for, nil when there is none; pairs(file) gives all, #file their number."},
+     "Named tensors of a file: safetensors, a state dict of torch.save (.bin, .pt: no code in it runs), or GGUF, whose "
+     "quantised blocks are read as f32; an index of shards; or a directory with model.safetensors or "
+     "pytorch_model.bin. "
+     "file[name] reads a tensor when it is asked for, nil when there is none; pairs(file) gives all, #file their "
+     "number."},
     {"read", read_tensor, "lc.io.read(file, name [, dtype]) -> tensor",
      "One tensor of an open file, cast to dtype on the way; an error when the file does not have it."},
     {"info", info, "lc.io.info(file) -> list",

@@ -11,7 +11,8 @@
 #define MAX_NAME 512  /* of what is renamed */
 
 /* Safetensors have no mark of their own, and come last. */
-static const lc_weights_format *const formats[] = {&lc_format_gguf, &lc_format_safetensors};
+static const lc_weights_format *const formats[] = {&lc_format_torch_zip, &lc_format_torch_legacy, &lc_format_gguf,
+                                                   &lc_format_safetensors};
 
 lc_status lc_weights_add(lc_weights *w, const lc_stored *e) {
     if (w->count == w->capacity) {

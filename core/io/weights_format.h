@@ -34,6 +34,6 @@ lc_status lc_weights_add(lc_weights *w, const lc_stored *e);
 /* Lives as long as the set. */
 lc_arena *lc_weights_arena(lc_weights *w);
 
-extern const lc_weights_format lc_format_safetensors, lc_format_gguf;
+extern const lc_weights_format lc_format_safetensors, lc_format_gguf, lc_format_torch_zip, lc_format_torch_legacy;
 
 #endif

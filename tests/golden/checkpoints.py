@@ -4,10 +4,15 @@ tensors as PyTorch and the `gguf` package read them.
 blocks.gguf: every block type that Lacuna reads, random bytes as blocks; blocks_iq.gguf has one that it does not.
 state.pt (zip), legacy.pt: the same state dict: all dtypes, shared storages, offsets, strides, parameters, an empty tensor, a scalar.
 nested.pt, prefixed.pt: state dicts under "state_dict", and with "module." before every name.
+sharded/: two files and their index.
+hostile_*.pt: pickles that run code when Python reads them.
 Run: python tests/golden/checkpoints.py
 """
 
+import builtins
 import collections
+import json
+import os
 import pathlib
 
 import gguf
@@ -100,12 +105,36 @@ def torch_files():
     torch.save({"epoch": 3, "loss": 0.25, "name": "run", "done": None, "betas": (0.9, 0.999), "state_dict": linear.state_dict()},
                HERE / "nested.pt")
     torch.save({f"module.{k}": v for k, v in linear.state_dict().items()}, HERE / "prefixed.pt")
+    shards = {"weight": "pytorch_model-00001-of-00002.bin", "bias": "pytorch_model-00002-of-00002.bin"}
+    (HERE / "sharded").mkdir(exist_ok=True)
+    for name, shard in shards.items():
+        torch.save({name: linear.state_dict()[name]}, HERE / "sharded" / shard)
+    (HERE / "sharded" / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}) + "\n")
     expected = {k: v.detach().clone().contiguous() for k, v in state.items() if k != "i8"}
     save_file(expected, HERE / "expected_state.safetensors")
     save_file(dict(linear.state_dict()), HERE / "expected_linear.safetensors")
+
+
+class Call:
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+def hostile_files():
+    marker = "touch /tmp/lacuna-pickle-ran-code"
+    weight = torch.zeros(2)
+    torch.save({"weight": weight, "x": Call(os.system, marker)}, HERE / "hostile_system.pt")
+    torch.save({"weight": weight, "x": Call(builtins.eval, f"__import__('os').system('{marker}')")}, HERE / "hostile_eval.pt",
+               _use_new_zipfile_serialization=False)
+    torch.save({"weight": weight, "x": Call(getattr, [], "append")}, HERE / "hostile_getattr.pt", pickle_protocol=4)
+    torch.save(torch.nn.Linear(2, 1), HERE / "hostile_module.pt")
 
 
 if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
     blocks()
     torch_files()
+    hostile_files()

@@ -1,4 +1,5 @@
--- Checkpoint files beside safetensors, read bit for bit as PyTorch and the gguf package read them: tests/golden/checkpoints.
+-- Checkpoint files beside safetensors, read bit for bit as PyTorch and the gguf package read them: the files of
+-- tests/golden/checkpoints, made by tests/golden/checkpoints.py.
 
 local lc = require "lacuna"
 local GOLDEN = "tests/golden/checkpoints/"
@@ -17,6 +18,56 @@ local function check_equal(path, expected)
   end
   return file, count
 end
+
+describe("torch.save", function()
+  for _, name in ipairs { "state.pt", "legacy.pt" } do
+    it("every dtype, stride, offset and shared storage of " .. name .. " is what PyTorch has", function()
+      local file, count = check_equal(name, "expected_state.safetensors")
+      assert.equal(16, count)
+      assert.equal(17, #file)
+      assert.error_matches(function()
+        return file.i8
+      end, "tensor i8 has dtype I8, which lacuna does not read; it reads F64 F32 F16 BF16 I64 I32 U8 BOOL")
+    end)
+  end
+
+  it("views are read with a cast, too", function()
+    local file = lc.io.open(GOLDEN .. "state.pt")
+    for _, name in ipairs { "transposed", "expanded", "shared" } do
+      assert.same(file[name]:flatten():totable(), lc.io.read(file, name, "f64"):flatten():totable())
+    end
+  end)
+
+  it("a state dict under a key, or with module. before every name, is found", function()
+    for _, name in ipairs { "nested.pt", "prefixed.pt" } do
+      local file, count = check_equal(name, "expected_linear.safetensors")
+      assert.equal(2, count)
+      assert.equal(2, #file)
+    end
+  end)
+
+  it("shards are found by their index", function()
+    for _, name in ipairs { "sharded", "sharded/pytorch_model.bin.index.json" } do
+      local file = check_equal(name, "expected_linear.safetensors")
+      assert.equal(2, #file)
+    end
+  end)
+
+  it("code in a pickle is named, and does not run", function()
+    os.remove "/tmp/lacuna-pickle-ran-code"
+    local asked = {
+      system = "posix.system", eval = "__builtin__.eval", getattr = "builtins.getattr",
+      module = "torch.nn.modules.linear.Linear",
+    }
+    for name, global in pairs(asked) do
+      local ok, message = pcall(lc.io.open, GOLDEN .. "hostile_" .. name .. ".pt")
+      assert.is_false(ok)
+      local text = "the pickle asks for " .. global .. "; lacuna builds tensors and plain values from pickles and runs no"
+      assert.is_truthy(tostring(message):find(text, 1, true), tostring(message))
+    end
+    assert.is_nil(io.open "/tmp/lacuna-pickle-ran-code")
+  end)
+end)
 
 describe("GGUF", function()
   it("blocks of every type are what the gguf package makes of them", function()
