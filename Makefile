@@ -27,7 +27,7 @@ WARN     = -Wall -Wextra -Wno-missing-field-initializers
 CFLAGS  ?= -O2 -g
 ALL_FLAGS = -std=gnu11 $(WARN) $(CFLAGS) $(EXTRA) -MMD -MP
 LUA_FLAGS = -I/usr/include/lua5.4
-LIBS     = -llua5.4 -ledit -ljansson -lxxhash -lutf8proc -lz -lzip -ldl -lpthread -lm
+LIBS     = -llua5.4 -ledit -ljansson -lxxhash -lutf8proc -lpcre2-8 -lz -lzip -ldl -lpthread -lm
 
 CORE_SOURCES     = $(wildcard core/*/*.c core/ops/*/*.c)
 LANGUAGE_SOURCES = $(wildcard bindings/*.c repl/*.c)

@@ -9,7 +9,8 @@ CC=${CC:-gcc}
 
 packages_for() {
     case $1 in
-    build) echo gcc make libc6-dev liblua5.4-dev libedit-dev libjansson-dev libxxhash-dev libutf8proc-dev zlib1g-dev libzip-dev \
+    build) echo gcc make libc6-dev liblua5.4-dev libedit-dev libjansson-dev libxxhash-dev libutf8proc-dev \
+        libpcre2-dev zlib1g-dev libzip-dev \
         libopenblas0-pthread ;;
     test) echo lua-busted python3 gnuplot-nox ;;
     lint) echo clang-format cppcheck lua-check ;;
@@ -38,6 +39,7 @@ histedit.h libedit-dev
 jansson.h libjansson-dev
 xxhash.h libxxhash-dev
 utf8proc.h libutf8proc-dev
+pcre2posix.h libpcre2-dev
 zlib.h zlib1g-dev
 zip.h libzip-dev
 END

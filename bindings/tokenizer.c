@@ -36,7 +36,7 @@ static lc_tokenizer *check(lua_State *L) {
 
 static const lcl_option encode_rows[] = {
     {"bos", LCL_BOOL, 0, .fallback = "true",
-     .doc = "begin as the tokenizer's model wants it: OPT with </s>, GPT-2 as it is"},
+     .doc = "begin as the tokenizer's model wants it: OPT with </s>, Llama with <s>, GPT-2 as it is"},
     {0},
 };
 static const lcl_option_set encode_set = {"encode", encode_rows};
@@ -153,7 +153,9 @@ static const lcl_function methods[] = {
     {"decode", decode, "tokenizer:decode(ids, {skip_special}) -> text", "The text of a tensor or list of ids.",
      &decode_set},
     {"save", save, "tokenizer:save(directory)",
-     "Writes vocab.json, merges.txt, tokenizer.json and tokenizer_config.json, which transformers loads."},
+     "Writes the files that transformers loads: those of a loaded tokenizer.json word for word, else vocab.json, "
+     "merges.txt, "
+     "tokenizer.json and tokenizer_config.json."},
     {"id", token_id, "tokenizer:id(token) -> id", "The id of one token's text, such as \" the\"; nil when it is none."},
     {"token", token_text, "tokenizer:token(id) -> text", "The text of one id, which may be part of a character."},
     {"hash", hash, "tokenizer:hash() -> string", "32 hex digits of everything that decides the ids of a text."},
@@ -268,8 +270,9 @@ static int train(lua_State *L) {
 static const lcl_function functions[] = {
     {"bytes", bytes, "lc.tokenizer.bytes() -> tokenizer", "Ids 0 to 255 are the bytes, 256 is <|endoftext|>."},
     {"load", load, "lc.tokenizer(path) -> tokenizer",
-     "GPT-2's byte-level BPE from a directory with tokenizer.json or with vocab.json and merges.txt, from a "
-     "tokenizer.json, or from a name in the Hugging Face cache."},
+     "Byte-level BPE (GPT-2, OPT, GPT-NeoX, Llama 3, Qwen 2) or SentencePiece's BPE (Llama 2) from a directory with "
+     "tokenizer.json or with vocab.json and merges.txt, from a tokenizer.json, or from a name in the Hugging Face "
+     "cache."},
     {"train", train, "lc.tokenizer.train {vocab_size, ...} -> tokenizer",
      "Learns a byte-level BPE vocabulary from one of source, file and text.", &train_set},
     {0},

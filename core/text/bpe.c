@@ -1,11 +1,12 @@
-/* bpe.c: the merge loop: of all adjacent pairs of a piece the one with the lowest rank is merged, the leftmost first,
- * until none has a rank. Short pieces search all pairs each time; long ones keep them in a heap, so that time stays n
- * log n on a text without blanks. */
+/* bpe.c: a piece's first symbols, its bytes or its characters, and the merge loop: of all adjacent pairs the one with the
+ * lowest rank is merged, the leftmost first, until none has a rank. Short pieces search all pairs each time; long ones
+ * keep them in a heap, so that time stays n log n on a text without blanks. */
 #include "text/bpe.h"
 
 #include <string.h>
 
 #include "base/memory.h"
+#include "text/utf8.h"
 
 #define SHORT_PIECE 64 /* bytes */
 #define CACHE_SLOTS 65536
@@ -166,21 +167,56 @@ static void merge_symbols(const lc_tokenizer *t, symbol *symbols, int32_t n, hea
     }
 }
 
-static lc_status long_piece(lc_tokenizer *t, const uint8_t *piece, size_t length, lc_ids *out) {
-    if (length > INT32_MAX) return lc_fail(LC_EINVAL, "tokenizer: a word of %zu bytes; at most 2 GiB", length);
-    int32_t n = (int32_t)length;
-    symbol *symbols = lc_alloc(sizeof *symbols * length);
+static lc_status merge_long(const lc_tokenizer *t, int32_t *ids, int32_t *count) {
+    int32_t n = *count;
+    symbol *symbols = lc_alloc(sizeof *symbols * (size_t)n);
     /* n - 1 pairs at first, and each of at most n - 1 merges takes one candidate out before it offers two. */
-    heap h = {.items = lc_alloc(sizeof *h.items * length * 2)};
-    lc_status status = symbols && h.items ? lc_ids_reserve(out, n) : LC_ENOMEM;
-    if (!status) {
-        for (int32_t i = 0; i < n; i++) symbols[i] = (symbol){t->byte_ids[piece[i]], i - 1, i + 1 < n ? i + 1 : -1};
+    heap h = {.items = lc_alloc(sizeof *h.items * (size_t)n * 2)};
+    lc_status status = symbols && h.items ? LC_OK : LC_ENOMEM;
+    if (!status && n > 0) {
+        for (int32_t i = 0; i < n; i++) symbols[i] = (symbol){ids[i], i - 1, i + 1 < n ? i + 1 : -1};
         merge_symbols(t, symbols, n, &h);
-        for (int32_t i = 0; i >= 0; i = symbols[i].next) out->data[out->count++] = symbols[i].id;
+        *count = 0;
+        for (int32_t i = 0; i >= 0; i = symbols[i].next) ids[(*count)++] = symbols[i].id;
     }
     lc_free(symbols);
     lc_free(h.items);
     return status;
+}
+
+/* -- first symbols ----------------------------------------------------------------------------- */
+
+/* The tokens of a character's bytes; 0 when one has none. */
+static int32_t byte_symbols(const lc_tokenizer *t, const uint8_t *p, int n, int32_t *ids) {
+    for (int i = 0; i < n; i++)
+        if ((ids[i] = t->byte_ids[p[i]]) < 0) return 0;
+    return n;
+}
+
+/* Characters that are tokens, else their bytes, else the unknown token or nothing. */
+static int32_t character_symbols(const lc_tokenizer *t, const uint8_t *p, size_t length, int32_t *ids) {
+    const uint8_t *end = p + length;
+    int32_t count = 0;
+    bool unknown = false; /* the last symbol is */
+    for (int n; p < end; p += n) {
+        uint32_t code;
+        n = lc_utf8_next(p, end, &code);
+        int64_t id = lc_vocabulary_find(&t->vocabulary, (const char *)p, (size_t)n, true);
+        int32_t bytes = id < 0 && t->byte_fallback ? byte_symbols(t, p, n, ids + count) : 0;
+        count += bytes;
+        bool missing = id < 0 && !bytes;
+        if (missing && !(unknown && t->fuse_unknown)) id = t->unknown;
+        if (id >= 0) ids[count++] = (int32_t)id;
+        unknown = missing;
+    }
+    return count;
+}
+
+/* Writes at most `length` ids. */
+static int32_t first_symbols(const lc_tokenizer *t, const uint8_t *piece, size_t length, int32_t *ids) {
+    if (!t->byte_level) return character_symbols(t, piece, length, ids);
+    for (size_t i = 0; i < length; i++) ids[i] = t->byte_ids[piece[i]];
+    return (int32_t)length;
 }
 
 /* -- pieces ------------------------------------------------------------------------------------ */
@@ -192,11 +228,25 @@ static inline lc_cached cache_key(const uint8_t *piece, size_t length) {
     return key;
 }
 
+/* Into ids[0..length). */
+static lc_status merge_piece(const lc_tokenizer *t, const uint8_t *piece, size_t length, int32_t *ids, int32_t *count) {
+    int64_t whole = t->ignore_merges ? lc_vocabulary_find(&t->vocabulary, (const char *)piece, length, true) : -1;
+    if (whole >= 0) {
+        ids[0] = (int32_t)whole;
+        *count = 1;
+        return LC_OK;
+    }
+    *count = first_symbols(t, piece, length, ids);
+    if (length > SHORT_PIECE) return merge_long(t, ids, count);
+    *count = merge_short(t, ids, *count);
+    return LC_OK;
+}
+
 lc_status lc_bpe_piece(lc_tokenizer *t, const uint8_t *piece, size_t length, lc_ids *out) {
-    if (length > SHORT_PIECE) return long_piece(t, piece, length, out);
-    LC_TRY(lc_ids_reserve(out, SHORT_PIECE));
+    if (length > INT32_MAX) return lc_fail(LC_EINVAL, "tokenizer: a word of %zu bytes; at most 2 GiB", length);
+    LC_TRY(lc_ids_reserve(out, lc_max((int64_t)length, LC_CACHE_IDS)));
     if (!t->cache && !(t->cache = lc_calloc(CACHE_SLOTS, sizeof *t->cache))) return LC_ENOMEM;
-    int32_t *ids = out->data + out->count;
+    int32_t *ids = out->data + out->count, count;
     lc_cached key, *cached = NULL;
     if (length <= LC_CACHE_BYTES) {
         key = cache_key(piece, length);
@@ -207,13 +257,25 @@ lc_status lc_bpe_piece(lc_tokenizer *t, const uint8_t *piece, size_t length, lc_
             return LC_OK;
         }
     }
-    for (size_t i = 0; i < length; i++) ids[i] = t->byte_ids[piece[i]];
-    int n = merge_short(t, ids, (int)length);
-    out->count += n;
-    if (cached && n <= LC_CACHE_IDS) {
-        memcpy(key.ids, ids, sizeof *ids * (size_t)n);
-        key.count = n;
+    LC_TRY(merge_piece(t, piece, length, ids, &count));
+    out->count += count;
+    if (cached && count <= LC_CACHE_IDS) {
+        memcpy(key.ids, ids, sizeof *ids * (size_t)count);
+        key.count = count;
         *cached = key;
     }
     return LC_OK;
+}
+
+bool lc_bpe_words_apart(const lc_tokenizer *t) {
+    const size_t sign = sizeof LC_BLANK_SIGN - 1;
+    const lc_vocabulary *v = &t->vocabulary;
+    if (t->ignore_merges || lc_vocabulary_find(v, LC_BLANK_SIGN, sign, true) < 0) return false;
+    for (int64_t i = 0; i < t->merge_count; i++) {
+        const lc_token *left = &v->tokens[t->merges[i].left], *right = &v->tokens[t->merges[i].right];
+        const char *end = v->text.data + left->offset + left->length, *begin = v->text.data + right->offset;
+        bool behind = left->length < sign || memcmp(end - sign, LC_BLANK_SIGN, sign) != 0;
+        if (behind && right->length >= sign && memcmp(begin, LC_BLANK_SIGN, sign) == 0) return false;
+    }
+    return true;
 }

@@ -305,6 +305,7 @@ static lc_status add_first_tokens(lc_tokenizer *t, const lc_bpe_options *o) {
 }
 
 static lc_status train(trainer *t, size_t length, const lc_bpe_options *o) {
+    LC_TRY(lc_tokenizer_set_byte_level(t->tokenizer, false));
     LC_TRY(add_first_tokens(t->tokenizer, o));
     LC_TRY(count_words(t, length));
     for (int64_t n = 0; n < t->word_count; n++) {

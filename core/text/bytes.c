@@ -7,7 +7,7 @@
 lc_status lc_tokenizer_bytes(lc_tokenizer **out) {
     lc_tokenizer *t;
     LC_TRY(lc_tokenizer_new(&t));
-    lc_status status = LC_OK;
+    lc_status status = lc_tokenizer_set_byte_level(t, false);
     for (int byte = 0; byte < 256 && !status; byte++)
         status = lc_vocabulary_add(&t->vocabulary, byte, &(char){(char)byte}, 1, true);
     if (!status) status = lc_tokenizer_add_special(t, END_OF_TEXT, sizeof END_OF_TEXT - 1, &t->eos);

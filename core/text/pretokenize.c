@@ -3,6 +3,7 @@
 
 #include <utf8proc.h>
 
+#include "text/unicode.h"
 #include "text/utf8.h"
 
 typedef enum char_class { OTHER, LETTER, NUMBER, SPACE } char_class;
@@ -12,32 +13,10 @@ static const uint8_t ascii_class[128] = {
     [' '] = SPACE,  ['0' ... '9'] = NUMBER, ['A' ... 'Z'] = LETTER, ['a' ... 'z'] = LETTER,
 };
 
-/* \s is the property White_Space, which is not a general category. */
-static bool is_space(uint32_t code) {
-    return code == 0x85 || code == 0xA0 || code == 0x1680 || (code >= 0x2000 && code <= 0x200A) || code == 0x2028 ||
-           code == 0x2029 || code == 0x202F || code == 0x205F || code == 0x3000;
-}
-
-/* Letters and numbers of Unicode 15.1 and 16, which the `tokenizers` package knows and libutf8proc 2.8 (Unicode 15.0)
- * does not. */
-static const struct {
-    uint32_t first, last;
-    char_class class;
-} newer[] = {
-    {0x01C89, 0x01C8A, LETTER}, {0x0A7CB, 0x0A7CD, LETTER}, {0x0A7DA, 0x0A7DC, LETTER}, {0x105C0, 0x105F3, LETTER},
-    {0x10D40, 0x10D49, NUMBER}, {0x10D4A, 0x10D65, LETTER}, {0x10D6F, 0x10D85, LETTER}, {0x10EC2, 0x10EC4, LETTER},
-    {0x11380, 0x11389, LETTER}, {0x1138B, 0x1138B, LETTER}, {0x1138E, 0x1138E, LETTER}, {0x11390, 0x113B5, LETTER},
-    {0x113B7, 0x113B7, LETTER}, {0x113D1, 0x113D1, LETTER}, {0x113D3, 0x113D3, LETTER}, {0x116D0, 0x116E3, NUMBER},
-    {0x11BC0, 0x11BE0, LETTER}, {0x11BF0, 0x11BF9, NUMBER}, {0x13460, 0x143FA, LETTER}, {0x16100, 0x1611D, LETTER},
-    {0x16130, 0x16139, NUMBER}, {0x16D40, 0x16D6C, LETTER}, {0x16D70, 0x16D79, NUMBER}, {0x18CFF, 0x18CFF, LETTER},
-    {0x1CCF0, 0x1CCF9, NUMBER}, {0x1E5D0, 0x1E5ED, LETTER}, {0x1E5F0, 0x1E5F0, LETTER}, {0x1E5F1, 0x1E5FA, NUMBER},
-    {0x2EBF0, 0x2EE5D, LETTER},
-};
-
+/* libutf8proc's tables end with Unicode 15.0. */
 static char_class newer_class(uint32_t code) {
-    for (size_t i = 0; i < sizeof newer / sizeof *newer; i++)
-        if (code >= newer[i].first && code <= newer[i].last) return newer[i].class;
-    return OTHER;
+    const char *category = lc_newer_category(code);
+    return category[0] == 'L' ? LETTER : category[0] == 'N' ? NUMBER : OTHER;
 }
 
 static char_class class_of(uint32_t code) {
@@ -55,7 +34,7 @@ static char_class class_of(uint32_t code) {
     case UTF8PROC_CATEGORY_CN:
         return newer_class(code);
     default:
-        return is_space(code) ? SPACE : OTHER;
+        return lc_is_space(code) ? SPACE : OTHER;
     }
 }
 

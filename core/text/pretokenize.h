@@ -2,7 +2,7 @@
  *
  *     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
  *
- * Depends on utf8, libutf8proc. */
+ * Depends on utf8, unicode, libutf8proc. */
 #ifndef LC_PRETOKENIZE_H
 #define LC_PRETOKENIZE_H
 

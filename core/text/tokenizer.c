@@ -1,9 +1,7 @@
 /* tokenizer.c: what all tokenizers share; see tokenizer.h. Loading, saving and training have their own files. */
 #include "text/tokenizer.h"
 
-#include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 #include "base/hash.h"
 #include "base/memory.h"
@@ -43,9 +41,15 @@ lc_status lc_tokenizer_new(lc_tokenizer **out) {
     lc_tokenizer *t = lc_calloc(1, sizeof *t);
     if (!t) return LC_ENOMEM;
     t->refs = 1;
-    t->bos = t->eos = -1;
+    t->bos = t->eos = t->unknown = -1;
     *out = t;
     return LC_OK;
+}
+
+lc_status lc_tokenizer_set_byte_level(lc_tokenizer *t, bool add_prefix_space) {
+    lc_steps_free(&t->pre_tokenizer);
+    t->byte_level = true;
+    return lc_steps_add_byte_level(&t->pre_tokenizer, add_prefix_space);
 }
 
 lc_tokenizer *lc_tokenizer_retain(lc_tokenizer *t) {
@@ -59,7 +63,13 @@ void lc_tokenizer_release(lc_tokenizer *t) {
     lc_free(t->merges);
     lc_free(t->pairs);
     lc_free(t->cache);
-    lc_free(t->added);
+    lc_added_set_free(&t->raw);
+    lc_added_set_free(&t->normalized);
+    lc_steps_free(&t->normalizer);
+    lc_steps_free(&t->pre_tokenizer);
+    lc_steps_free(&t->decoder);
+    for (int i = 0; i < 3; i++) lc_pieces_free(&t->pieces[i]);
+    for (int i = 0; i < LC_KEPT_FILES; i++) lc_free(t->files.text[i]);
     lc_free(t);
 }
 
@@ -84,34 +94,44 @@ lc_status lc_tokenizer_add_special(lc_tokenizer *t, const char *text, size_t len
     return LC_OK;
 }
 
-/* Longest text first, so that of two added tokens at one place the longer is taken; then by id. */
-static int by_length_then_id(const void *a, const void *b) {
-    const lc_added *x = a, *y = b;
-    if (x->length != y->length) return x->length > y->length ? -1 : 1;
-    return x->id < y->id ? -1 : 1;
+/* The text as the normalizer leaves it, in t->pieces[0]. */
+static lc_status normalize(lc_tokenizer *t, const char *text, size_t length) {
+    lc_pieces_clear(&t->pieces[0]);
+    LC_TRY(lc_pieces_add(&t->pieces[0], text, length));
+    return lc_steps_run(&t->normalizer, &t->pieces[0], &t->pieces[1], false);
 }
 
+/* What is looked for in normalized text is normalized itself. */
 static lc_status list_added(lc_tokenizer *t) {
     const lc_vocabulary *v = &t->vocabulary;
-    t->added = lc_alloc(sizeof *t->added * (size_t)(v->size + 1));
-    if (!t->added) return LC_ENOMEM;
     for (int64_t id = 0; id < v->size; id++) {
         const lc_token *k = &v->tokens[id];
         if (!k->added || k->length == 0) continue;
-        t->added[t->added_count++] = (lc_added){(int32_t)id, k->length};
-        t->added_first[(uint8_t)lc_vocabulary_text(v, id)[0]] = true;
+        if (!k->normalized) {
+            LC_TRY(lc_added_set_add(&t->raw, id, lc_vocabulary_text(v, id), k->length));
+            continue;
+        }
+        LC_TRY(normalize(t, lc_vocabulary_text(v, id), k->length));
+        const lc_strbuf *text = &t->pieces[0].text;
+        if (text->length) LC_TRY(lc_added_set_add(&t->normalized, id, text->data, text->length));
     }
-    qsort(t->added, (size_t)t->added_count, sizeof *t->added, by_length_then_id);
+    lc_added_set_sort(&t->raw);
+    lc_added_set_sort(&t->normalized);
     return LC_OK;
 }
 
 static lc_status take_hash(lc_tokenizer *t) {
     const lc_vocabulary *v = &t->vocabulary;
     lc_strbuf b = {0};
-    lc_strbuf_printf(&b, "tokenizer 1 %lld %d %d\n", (long long)t->bos, t->add_prefix_space, t->compose);
+    lc_strbuf_printf(&b, "tokenizer 2 %lld %lld %d %d %d %d\n", (long long)t->bos, (long long)t->unknown, t->byte_level,
+                     t->ignore_merges, t->byte_fallback, t->fuse_unknown);
+    lc_steps_describe(&t->normalizer, &b);
+    lc_steps_describe(&t->pre_tokenizer, &b);
+    lc_steps_describe(&t->decoder, &b);
     for (int64_t id = 0; id < v->size; id++) {
         const lc_token *k = &v->tokens[id];
-        const char facts[] = {(char)k->used, (char)k->listed, (char)k->added, (char)k->lstrip, (char)k->rstrip};
+        const char facts[] = {(char)k->used,   (char)k->listed,      (char)k->added,     (char)k->lstrip,
+                              (char)k->rstrip, (char)k->single_word, (char)k->normalized};
         lc_strbuf_add(&b, facts, sizeof facts);
         lc_strbuf_add(&b, &k->length, sizeof k->length);
         lc_strbuf_add(&b, v->text.data + k->offset, k->length);
@@ -125,7 +145,8 @@ static lc_status take_hash(lc_tokenizer *t) {
 
 /* Without merges every token is a byte, and any bytes are text. */
 static bool is_bytes(const lc_tokenizer *t) {
-    return t->merge_count == 0;
+    return t->byte_level && t->merge_count == 0 && !t->ignore_merges && t->normalizer.count == 0 &&
+           lc_steps_is_gpt2(&t->pre_tokenizer);
 }
 
 /* Bytes that no UTF-8 text has. */
@@ -133,21 +154,54 @@ static bool never_in_utf8(int byte) {
     return byte == 0xC0 || byte == 0xC1 || byte >= 0xF5;
 }
 
+/* The token of a byte, -1 for none: the byte itself, or written as SentencePiece does. */
+static int64_t byte_token(const lc_tokenizer *t, int byte) {
+    char name[8];
+    if (t->byte_level) return lc_vocabulary_find(&t->vocabulary, &(char){(char)byte}, 1, true);
+    snprintf(name, sizeof name, "<0x%02X>", (unsigned)byte);
+    return lc_vocabulary_find(&t->vocabulary, name, 6, true);
+}
+
 lc_status lc_tokenizer_finish(lc_tokenizer *t) {
     for (int byte = 0; byte < 256; byte++) {
-        int64_t id = lc_vocabulary_find(&t->vocabulary, &(char){(char)byte}, 1, true);
-        if (id < 0 && (is_bytes(t) || !never_in_utf8(byte)))
+        int64_t id = byte_token(t, byte);
+        if (t->byte_level && id < 0 && (is_bytes(t) || !never_in_utf8(byte)))
             return lc_fail(LC_EFORMAT, "the vocabulary has no token for the byte 0x%02x", byte);
         t->byte_ids[byte] = (int32_t)id;
     }
     LC_TRY(list_added(t));
     LC_TRY(lc_bpe_build_pairs(t));
+    t->words_apart = !t->byte_level && lc_bpe_words_apart(t);
     return take_hash(t);
 }
 
 /* -- encoding ---------------------------------------------------------------------------------- */
 
-static lc_status encode_pieces(lc_tokenizer *t, const uint8_t *p, size_t length, lc_ids *out) {
+/* End of the word that begins at p: the next sign of a blank behind anything else. */
+static const uint8_t *word_end(const uint8_t *p, const uint8_t *end) {
+    const size_t sign = sizeof LC_BLANK_SIGN - 1;
+    bool blank = true; /* p is behind signs alone */
+    while (p < end) {
+        bool here = (size_t)(end - p) >= sign && memcmp(p, LC_BLANK_SIGN, sign) == 0;
+        if (here && !blank) break;
+        p += here ? sign : 1;
+        blank = here;
+    }
+    return p;
+}
+
+static lc_status encode_piece(lc_tokenizer *t, const uint8_t *p, size_t length, lc_ids *out) {
+    const uint8_t *end = p + length;
+    for (int64_t i = 1; p < end; i++) {
+        const uint8_t *stop = t->words_apart ? word_end(p, end) : end;
+        LC_TRY(lc_bpe_piece(t, p, (size_t)(stop - p), out));
+        p = stop;
+        if (i % PIECES_PER_POLL == 0) LC_TRY(lc_poll());
+    }
+    return LC_OK;
+}
+
+static lc_status encode_gpt2(lc_tokenizer *t, const uint8_t *p, size_t length, lc_ids *out) {
     const uint8_t *end = p + length;
     if (is_bytes(t)) {
         LC_TRY(lc_ids_reserve(out, (int64_t)length));
@@ -162,85 +216,49 @@ static lc_status encode_pieces(lc_tokenizer *t, const uint8_t *p, size_t length,
     return LC_OK;
 }
 
-static bool is_ascii(const char *text, size_t length) {
-    uint8_t all = 0;
-    for (size_t i = 0; i < length; i++) all |= (uint8_t)text[i];
-    return all < 0x80;
-}
-
-/* Normalization form C, into fresh memory. */
-static lc_status compose(const char *text, size_t length, char **out, size_t *out_length) {
-    const utf8proc_uint8_t *from = (const utf8proc_uint8_t *)text;
-    utf8proc_option_t options = UTF8PROC_COMPOSE | UTF8PROC_STABLE;
-    utf8proc_ssize_t room = utf8proc_decompose(from, (utf8proc_ssize_t)length, NULL, 0, options);
-    if (room < 0) return lc_fail(LC_EFORMAT, "text cannot be normalized: %s", utf8proc_errmsg(room));
-    utf8proc_int32_t *codes = lc_alloc(sizeof *codes * ((size_t)room + 1));
-    if (!codes) return LC_ENOMEM;
-    utf8proc_ssize_t n = utf8proc_decompose(from, (utf8proc_ssize_t)length, codes, room, options);
-    n = n < 0 ? n : utf8proc_reencode(codes, n, options); /* in place, with a NUL */
-    if (n < 0) {
-        lc_free(codes);
-        return lc_fail(LC_EFORMAT, "text cannot be normalized: %s", utf8proc_errmsg(n));
+/* Normalized text between added tokens. `first`: it begins the document. */
+static lc_status encode_normalized(lc_tokenizer *t, const char *text, size_t length, bool first, lc_ids *out) {
+    if (length == 0) return LC_OK;
+    if (lc_steps_is_gpt2(&t->pre_tokenizer)) return encode_gpt2(t, (const uint8_t *)text, length, out);
+    lc_pieces *pieces = &t->pieces[2];
+    lc_pieces_clear(pieces);
+    LC_TRY(lc_pieces_add(pieces, text, length));
+    LC_TRY(lc_steps_run(&t->pre_tokenizer, pieces, &t->pieces[1], first));
+    for (int64_t i = 0; i < pieces->count; i++) {
+        const char *piece = lc_pieces_at(pieces, i, &length);
+        LC_TRY(encode_piece(t, (const uint8_t *)piece, length, out));
+        if (i % PIECES_PER_POLL == PIECES_PER_POLL - 1) LC_TRY(lc_poll());
     }
-    *out = (char *)codes;
-    *out_length = (size_t)n;
     return LC_OK;
 }
 
-/* Text between added tokens. */
-static lc_status encode_span(lc_tokenizer *t, const char *text, size_t length, lc_ids *out) {
-    char *composed = NULL, *prefixed = NULL;
-    lc_status status = LC_OK;
+/* Text between the added tokens that are looked for before normalization. */
+static lc_status encode_span(lc_tokenizer *t, const char *text, size_t length, bool first, lc_ids *out) {
     if (length == 0) return LC_OK;
-    if (t->compose && !is_ascii(text, length)) {
-        LC_TRY(compose(text, length, &composed, &length));
-        text = composed;
+    if (t->normalizer.count) {
+        LC_TRY(normalize(t, text, length));
+        text = t->pieces[0].text.data;
+        length = t->pieces[0].text.length;
     }
-    if (t->add_prefix_space && text[0] != ' ') {
-        lc_strbuf b = {0};
-        lc_strbuf_puts(&b, " ");
-        lc_strbuf_add(&b, text, length);
-        status = lc_strbuf_take(&b, &prefixed, &length);
-        text = prefixed;
+    lc_added_walk w = {.text = text, .length = length};
+    size_t at = 0;
+    while (lc_added_next(&t->normalized, &t->vocabulary, &w)) {
+        LC_TRY(encode_normalized(t, text + at, w.begin - at, first && at == 0, out));
+        LC_TRY(push_id(out, w.id));
+        at = w.end;
     }
-    if (!status) status = encode_pieces(t, (const uint8_t *)text, length, out);
-    lc_free(prefixed);
-    lc_free(composed);
-    return status;
-}
-
-/* The added token that begins at `p`; -1 when none does. */
-static int64_t added_at(const lc_tokenizer *t, const char *p, const char *end) {
-    if (!t->added_first[(uint8_t)*p]) return -1;
-    for (int64_t i = 0; i < t->added_count; i++) {
-        const lc_added *a = &t->added[i];
-        if (a->length <= (size_t)(end - p) && memcmp(p, lc_vocabulary_text(&t->vocabulary, a->id), a->length) == 0)
-            return a->id;
-    }
-    return -1;
-}
-
-static bool is_blank(char c) {
-    return c == ' ' || (c >= '\t' && c <= '\r');
+    return encode_normalized(t, text + at, length - at, first && at == 0, out);
 }
 
 static lc_status encode_text(lc_tokenizer *t, const char *text, size_t length, lc_ids *out) {
-    const char *p = text, *start = text, *end = text + length; /* start: what is not encoded yet */
-    while (p < end) {
-        int64_t id = added_at(t, p, end);
-        if (id < 0) {
-            p++;
-            continue;
-        }
-        const lc_token *k = &t->vocabulary.tokens[id];
-        const char *stop = p, *after = p + k->length;
-        while (k->lstrip && stop > start && is_blank(stop[-1])) stop--;
-        while (k->rstrip && after < end && is_blank(*after)) after++;
-        LC_TRY(encode_span(t, start, (size_t)(stop - start), out));
-        LC_TRY(push_id(out, id));
-        p = start = after;
+    lc_added_walk w = {.text = text, .length = length};
+    size_t at = 0; /* what is before is encoded */
+    while (lc_added_next(&t->raw, &t->vocabulary, &w)) {
+        LC_TRY(encode_span(t, text + at, w.begin - at, at == 0, out));
+        LC_TRY(push_id(out, w.id));
+        at = w.end;
     }
-    return encode_span(t, start, (size_t)(end - start), out);
+    return encode_span(t, text + at, length - at, at == 0, out);
 }
 
 lc_status lc_tokenizer_encode(lc_tokenizer *t, const char *text, size_t length, bool bos, lc_ids *out) {
@@ -254,23 +272,45 @@ lc_status lc_tokenizer_encode(lc_tokenizer *t, const char *text, size_t length, 
 
 /* -- decoding ---------------------------------------------------------------------------------- */
 
-lc_status lc_tokenizer_decode(const lc_tokenizer *t, const int64_t *ids, int64_t count, bool skip_special, char **out,
-                              size_t *length) {
-    lc_strbuf b = {0};
+/* What the decoder takes for a token: its text; of an added token that is looked for in normalized text, that. */
+static const char *decoded_text(const lc_tokenizer *t, int64_t id, size_t *length) {
+    const lc_token *k = &t->vocabulary.tokens[id];
+    for (int64_t i = 0; k->normalized && i < t->normalized.count; i++) {
+        const lc_added *a = &t->normalized.items[i];
+        if (a->id != id) continue;
+        *length = a->length;
+        return t->normalized.text.data + a->offset;
+    }
+    *length = k->length;
+    return lc_vocabulary_text(&t->vocabulary, id);
+}
+
+static lc_status token_texts(const lc_tokenizer *t, const int64_t *ids, int64_t count, bool skip_special,
+                             lc_pieces *out) {
     for (int64_t i = 0; i < count; i++) {
-        if (ids[i] < 0 || ids[i] >= t->vocabulary.size || !t->vocabulary.tokens[ids[i]].used) {
-            lc_strbuf_free(&b);
+        if (ids[i] < 0 || ids[i] >= t->vocabulary.size || !t->vocabulary.tokens[ids[i]].used)
             return lc_fail(LC_EINVAL,
                            "tokenizer: no token has the id %lld (number %lld in the list); ids are 0 to %lld",
                            (long long)ids[i], (long long)i, (long long)t->vocabulary.size - 1);
-        }
-        const lc_token *k = &t->vocabulary.tokens[ids[i]];
-        if (!(skip_special && k->special)) lc_strbuf_add(&b, t->vocabulary.text.data + k->offset, k->length);
+        if (skip_special && t->vocabulary.tokens[ids[i]].special) continue;
+        size_t length;
+        const char *text = decoded_text(t, ids[i], &length);
+        LC_TRY(lc_pieces_add(out, text, length));
     }
-    char *bytes, *repaired = NULL;
-    size_t n;
-    LC_TRY(lc_strbuf_take(&b, &bytes, &n));
-    lc_status status = is_bytes(t) ? LC_OK : lc_utf8_repair(bytes, n, &repaired, &n);
+    return LC_OK;
+}
+
+lc_status lc_tokenizer_decode(const lc_tokenizer *t, const int64_t *ids, int64_t count, bool skip_special, char **out,
+                              size_t *length) {
+    lc_pieces pieces = {0}, spare = {0};
+    char *bytes = NULL, *repaired = NULL;
+    size_t n = 0;
+    lc_status status = token_texts(t, ids, count, skip_special, &pieces);
+    if (!status) status = lc_steps_run(&t->decoder, &pieces, &spare, true);
+    if (!status) status = lc_strbuf_take(&pieces.text, &bytes, &n);
+    lc_pieces_free(&pieces);
+    lc_pieces_free(&spare);
+    if (!status && !is_bytes(t)) status = lc_utf8_repair(bytes, n, &repaired, &n);
     if (status || repaired) lc_free(bytes);
     if (status) return status;
     *out = repaired ? repaired : bytes;

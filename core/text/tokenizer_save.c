@@ -1,5 +1,6 @@
-/* tokenizer_save.c: the files that the Hugging Face libraries load: tokenizer.json, vocab.json, merges.txt,
- * tokenizer_config.json. */
+/* tokenizer_save.c: the files that the Hugging Face libraries load. A tokenizer that came from a tokenizer.json is saved
+ * as it was; one that was made here, or came from vocab.json and merges.txt, gets tokenizer.json, vocab.json, merges.txt
+ * and tokenizer_config.json. */
 #include <string.h>
 
 #include "base/file.h"
@@ -14,7 +15,7 @@ static lc_status no_memory(void) {
 /* Appends the text of a token: in the alphabet when it is listed and of bytes, else as it is. */
 static void write_token(const lc_tokenizer *t, int64_t id, lc_strbuf *out) {
     const lc_token *k = &t->vocabulary.tokens[id];
-    if (k->listed)
+    if (k->listed && t->byte_level)
         lc_alphabet_write(out, lc_vocabulary_text(&t->vocabulary, id), k->length);
     else
         lc_strbuf_add(out, lc_vocabulary_text(&t->vocabulary, id), k->length);
@@ -112,14 +113,14 @@ static json_t *tokenizer_object(const lc_tokenizer *t) {
     json_t *processor = post_processor(t), *object = NULL;
     if (added && vocabulary && merges && processor)
         object = json_pack(
-            "{s:s, s:n, s:n, s:O, s:o, s:{s:s, s:b, s:b, s:b}, s:O, s:{s:s, s:b, s:b, s:b}, s:{s:s, s:n, s:n, s:n, "
+            "{s:s, s:n, s:n, s:O, s:n, s:{s:s, s:b, s:b, s:b}, s:O, s:{s:s, s:b, s:b, s:b}, s:{s:s, s:n, s:n, s:n, "
             "s:n, s:b, s:b, s:b, s:O, s:O}}",
-            "version", "1.0", "truncation", "padding", "added_tokens", added, "normalizer",
-            t->compose ? json_pack("{s:s}", "type", "NFC") : json_null(), "pre_tokenizer", "type", "ByteLevel",
-            "add_prefix_space", t->add_prefix_space, "trim_offsets", 1, "use_regex", 1, "post_processor", processor,
-            "decoder", "type", "ByteLevel", "add_prefix_space", 1, "trim_offsets", 1, "use_regex", 1, "model", "type",
-            "BPE", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0,
-            "byte_fallback", 0, "ignore_merges", 0, "vocab", vocabulary, "merges", merges);
+            "version", "1.0", "truncation", "padding", "added_tokens", added, "normalizer", "pre_tokenizer", "type",
+            "ByteLevel", "add_prefix_space", lc_steps_adds_prefix(&t->pre_tokenizer), "trim_offsets", 1, "use_regex", 1,
+            "post_processor", processor, "decoder", "type", "ByteLevel", "add_prefix_space", 1, "trim_offsets", 1,
+            "use_regex", 1, "model", "type", "BPE", "dropout", "unk_token", "continuing_subword_prefix",
+            "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 0, "ignore_merges", 0, "vocab", vocabulary, "merges",
+            merges);
     json_decref(added);
     json_decref(vocabulary);
     json_decref(merges);
@@ -127,9 +128,16 @@ static json_t *tokenizer_object(const lc_tokenizer *t) {
     return object;
 }
 
+/* The class for a kept tokenizer.json is the one that reads all of it. */
 static json_t *config_object(const lc_tokenizer *t) {
-    json_t *object = json_pack("{s:s, s:b, s:b}", "tokenizer_class", "GPT2Tokenizer", "add_prefix_space",
-                               t->add_prefix_space, "add_bos_token", t->bos >= 0);
+    bool kept = t->files.text[LC_TOKENIZER_JSON];
+    json_t *object = json_pack("{s:s, s:b, s:b}", "tokenizer_class", kept ? "PreTrainedTokenizerFast" : "GPT2Tokenizer",
+                               "add_bos_token", t->bos >= 0, "clean_up_tokenization_spaces", 0);
+    if (object && !kept && lc_steps_adds_prefix(&t->pre_tokenizer) &&
+        json_object_set_new(object, "add_prefix_space", json_true()) != 0) {
+        json_decref(object);
+        return NULL;
+    }
     json_t *eos = object && t->eos >= 0 ? token_string(t, t->eos) : NULL;
     json_t *bos = object && t->bos >= 0 ? token_string(t, t->bos) : json_incref(eos);
     bool ok = object && (t->eos < 0 || eos) && (t->bos < 0 || bos);
@@ -163,10 +171,21 @@ static lc_status write_merges(const lc_tokenizer *t, const char *directory) {
     return status;
 }
 
+static lc_status write_kept(const lc_tokenizer *t, const char *directory, int file) {
+    char *path = lc_path_join(directory, lc_kept_files[file]);
+    lc_status status = path ? lc_file_write(path, t->files.text[file], t->files.length[file]) : LC_ENOMEM;
+    lc_free(path);
+    return status;
+}
+
 static lc_status write_all(const lc_tokenizer *t, const char *directory) {
+    const lc_files *kept = &t->files;
+    for (int i = 0; i < LC_KEPT_FILES; i++)
+        if (kept->text[i]) LC_TRY(write_kept(t, directory, i));
+    if (!kept->text[LC_TOKENIZER_CONFIG]) LC_TRY(write_json(directory, "tokenizer_config.json", config_object(t)));
+    if (kept->text[LC_TOKENIZER_JSON]) return LC_OK;
     LC_TRY(write_json(directory, "vocab.json", vocabulary_object(t)));
     LC_TRY(write_merges(t, directory));
-    LC_TRY(write_json(directory, "tokenizer_config.json", config_object(t)));
     return write_json(directory, "tokenizer.json", tokenizer_object(t));
 }
 

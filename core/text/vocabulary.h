@@ -11,7 +11,9 @@ typedef struct lc_token {
     bool listed;             /* in the model's vocabulary: merges may make it. Else only an added token. */
     bool added;              /* matched in the text before anything else */
     bool special;            /* left out by decoding when asked */
-    bool lstrip, rstrip;     /* an added token takes the blanks before, after it */
+    bool lstrip, rstrip;     /* an added token takes the white space before, after it */
+    bool single_word;        /* it counts only where no letter or digit is beside it */
+    bool normalized;         /* it is looked for in normalized text, after those that are not */
 } lc_token;
 
 /* Starts as {0}. */

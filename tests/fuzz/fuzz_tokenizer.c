@@ -36,12 +36,16 @@ static void remove_file(const char *name) {
 /* Decoding what was encoded gives the text back, repaired where it was broken. */
 static void round_trip(lc_tokenizer *t, const uint8_t *data, size_t size, bool exact) {
     lc_ids ids = {0};
-    if (lc_tokenizer_encode(t, (const char *)data, size, false, &ids)) abort();
+    if (lc_tokenizer_encode(t, (const char *)data, size, false, &ids)) { /* a pattern may give up */
+        if (exact) abort();
+        lc_ids_free(&ids);
+        return;
+    }
     int64_t *wide = malloc(sizeof *wide * (size_t)(ids.count + 1));
     for (int64_t i = 0; i < ids.count; i++) wide[i] = ids.data[i];
     char *text = NULL, *repaired = NULL;
     size_t length, wanted = size;
-    if (lc_tokenizer_decode(t, wide, ids.count, false, &text, &length)) abort();
+    if (lc_tokenizer_decode(t, wide, ids.count, false, &text, &length) && exact) abort();
     if (exact && lc_utf8_repair((const char *)data, size, &repaired, &wanted)) abort();
     const char *expected = repaired ? repaired : (const char *)data;
     if (exact && (length != wanted || (length && memcmp(text, expected, length) != 0))) abort();
