@@ -150,9 +150,7 @@ static int layer_index(lua_State *L) {
     const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
     for (const struct property *p = properties; p->name; p++)
         if (!strcmp(p->name, name)) return p->get(L, layer);
-    lcl_error(
-        L, "a layer has no %s; it has name, role, block, weight, bias, held, outputs, inputs and, where fused, q, k, v",
-        lcl_describe(L, 2));
+    lcl_no_field(L, "a layer", &properties->name, sizeof *properties);
 }
 
 static int layer_newindex(lua_State *L) {

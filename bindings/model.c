@@ -430,7 +430,7 @@ static int model_index(lua_State *L) {
     const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
     for (const struct property *p = properties; p->name; p++)
         if (!strcmp(p->name, name)) return p->get(L, m);
-    lcl_error(L, "a model has no %s", lcl_describe(L, 2));
+    lcl_no_field(L, "a model", &properties->name, sizeof *properties);
 }
 
 static int model_newindex(lua_State *L) {

@@ -70,7 +70,7 @@ end
 ---@param candidates string[]
 ---@return string|nil
 function errors.nearest(word, candidates)
-  local best, best_distance = nil, math.max(1, #word // 3) + 1
+  local best, best_distance = nil, math.min(math.max(1, #word // 3), #word - 1) + 1
   for _, candidate in ipairs(candidates) do
     local distance = errors.distance(word, candidate)
     if distance < best_distance or (distance == best_distance and best and candidate < best) then
@@ -87,6 +87,19 @@ end
 function errors.suggestion(word, candidates)
   local near = errors.nearest(word, candidates)
   return near and (" (did you mean '%s'?)"):format(near) or ""
+end
+
+--- "a model has no 'blcoks' (did you mean 'blocks'?)"; where no name is near, the names that there are, if few.
+---@param what string
+---@param name string
+---@param names string[]
+---@return string
+function errors.no_field(what, name, names)
+  local text = ("%s has no '%s'"):format(what, name)
+  if errors.nearest(name, names) then return text .. errors.suggestion(name, names) end
+  if #names == 0 or #names > 30 then return text end
+  table.sort(names)
+  return ("%s; it has %s"):format(text, table.concat(names, ", "))
 end
 
 --- Whether every error is described with a traceback (--traceback).

@@ -93,7 +93,9 @@ local function describe_value(value)
   local type_name = meta and meta.__name or type(value)
   local methods = help.methods(type_name)
   local text = "a " .. type_name:gsub("^lacuna%.", "")
-  return #methods == 0 and text or text .. "; methods:\n" .. in_lines(methods, 80)
+  if #methods == 0 then return text end
+  text = text .. "; methods:\n" .. in_lines(methods, 80)
+  return type_name ~= "lacuna.tensor" and text or text .. "\n  x:add_(y) and the like write into x itself"
 end
 
 --- Follows "a.b.c" or "a.b:c" from the globals and the library; nil when it leads nowhere.
@@ -108,25 +110,40 @@ local function follow(path)
   return value
 end
 
---- The row of a function of C, found by comparing it with the library's.
+--- The method of a type, or nil: its metatable's __index is the table of methods, or a function that looks there first.
+local function method_of(type_name, name)
+  local meta = debug.getregistry()["lacuna." .. type_name]
+  local methods = meta and meta.__index
+  if type(methods) == "function" then methods = select(2, debug.getupvalue(methods, 1)) end
+  return type(methods) == "table" and rawget(methods, name) or nil
+end
+
+--- The row of a function of C, found by comparing it with the library's; x:add_ is described with x:add.
 local function row_of(fn)
   for key, row in pairs(rows()) do
-    if not key:find ":" and follow("lc." .. key) == fn then return row end
+    local type_name, name = key:match "^(.*):(.*)$"
+    if name then
+      if method_of(type_name, name) == fn or method_of(type_name, name .. "_") == fn then return row end
+    elseif follow("lc." .. key) == fn then
+      return row
+    end
   end
 end
 
 local function describe_name(name)
   local key = name:gsub("^lc%.", "")
   local value = follow(name) or follow("lc." .. name)
-  local method = name:match "[:.]([%a_][%w_]*)$"
-  local row = rows()[key] or type(value) == "function" and method and rows()["tensor:" .. method]
+  local row = rows()[key] or type(value) == "function" and row_of(value)
   if row then return describe_row(row) end
   local text = describe_group(key) or type(value) == "function" and describe_function(value)
   if text then return text end
   if type(value) == "function" then return LUA_FUNCTION end
   if value ~= nil then return describe_value(value) end
   local names = {}
-  for known in pairs(rows()) do names[#names + 1] = known end
+  for known in pairs(rows()) do
+    names[#names + 1] = known
+    names[#names + 1] = known:match "^([%w_]+)[.:]" -- a module or a type; the same name again does no harm
+  end
   return ("nothing is known of '%s'%s"):format(name, errors.suggestion(key, names))
 end
 
