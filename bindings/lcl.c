@@ -294,6 +294,7 @@ const char *lcl_describe(lua_State *L, int index) {
     case LUA_TSTRING:
         return lua_pushfstring(L, "the string '%s'", lua_tostring(L, index));
     case LUA_TNUMBER:
+        if (lua_tonumber(L, index) != lua_tonumber(L, index)) return "nan";
         lua_pushvalue(L, index); /* a copy, because conversion changes the value in place */
         return lua_pushfstring(L, "%s", lua_tostring(L, -1));
     case LUA_TBOOLEAN:

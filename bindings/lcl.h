@@ -9,6 +9,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
+#include <math.h>
 
 #include "base/random.h"
 #include "tensor/tensor.h"
@@ -113,9 +114,13 @@ lc_status lcl_call(lua_State *L, int arguments, int results);
 /* -- arguments: strict, no conversion from strings (lcl_args.c) -- */
 
 int64_t lcl_integer(lua_State *L, int arg); /* a float with an integral value is an integer */
-double lcl_number(lua_State *L, int arg);
+double lcl_number(lua_State *L, int arg);   /* NaN without a sign */
 bool lcl_boolean(lua_State *L, int arg);
 const char *lcl_string(lua_State *L, int arg);
+/* NaN without a sign: processors set one, and printf and Lua would show it as -nan. For what people see. */
+static inline double lcl_plain(double value) {
+    return isnan(value) ? fabs(value) : value;
+}
 /* Counting: what is written in Lua counts from 1, negatives from the end. These are the only ones that shift. */
 int lcl_dim(lua_State *L, int arg, int ndim);           /* 1..ndim or -ndim..-1 -> 0..ndim-1 */
 int64_t lcl_index(lua_State *L, int arg, int64_t size); /* 1..size or -size..-1 -> 0..size-1 */
@@ -164,6 +169,9 @@ typedef struct lcl_option_set {
 /* Reads the table at `arg` (nil = {}) into `out`, defaults first. Unknown names raise with a suggestion. ANY rows are
  * only checked for their name. */
 void lcl_options(lua_State *L, int arg, const lcl_option_set *set, void *out);
+
+/* The same for a table whose list part is data: only the names in it are checked, and nothing is read. */
+void lcl_names(lua_State *L, int arg, const lcl_option_set *set);
 
 /* One function of the language; help() and completion read the words. */
 typedef struct lcl_function {

@@ -310,7 +310,7 @@ static const int32_t *push_tokens(lua_State *L, int index, int64_t *n) {
 
 /* Pushes the number, and the table {protocol, tokens, windows}. */
 static int push_perplexity(lua_State *L, const char *protocol, const lc_perplexity_result *result) {
-    lua_pushnumber(L, result->perplexity);
+    lua_pushnumber(L, lcl_plain(result->perplexity));
     lua_createtable(L, 0, 3);
     lua_pushstring(L, protocol);
     lua_setfield(L, -2, "protocol");

@@ -38,7 +38,9 @@ static void read_dims(lua_State *L, int arg, const lc_tensor *x, bool reduced[LC
     int64_t count = (int64_t)lua_rawlen(L, arg);
     for (int64_t i = 1; i <= count; i++) {
         lua_rawgeti(L, arg, i);
-        reduced[lcl_dim(L, lua_gettop(L), x->ndim)] = true;
+        int dim = lcl_dim(L, lua_gettop(L), x->ndim);
+        if (reduced[dim]) lcl_error(L, "%s: dimension %d is in the list twice", lcl_function_name(L), dim + 1);
+        reduced[dim] = true;
         lua_pop(L, 1);
     }
 }

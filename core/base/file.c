@@ -50,8 +50,7 @@ static lc_status fail_errno(const char *path, const char *what, int error) {
                    advice(error));
 }
 
-/* -- reading
- * ------------------------------------------------------------------------------------------------------------------ */
+/* -- reading -- */
 
 struct lc_reader {
     int fd;
@@ -87,25 +86,30 @@ static lc_status remember(const char *path) {
     return LC_OK;
 }
 
+/* Refuses what has no size and cannot be read twice. */
+static lc_status check_regular(const char *path, const struct stat *st) {
+    if (S_ISREG(st->st_mode)) return LC_OK;
+    if (S_ISDIR(st->st_mode)) return fail_errno(path, "read as a file", EISDIR);
+    if (S_ISFIFO(st->st_mode))
+        return lc_fail(LC_EIO,
+                       "%s: cannot read from a pipe, named or made by the shell's <(...); write what comes "
+                       "out of it into a file, and give that",
+                       path);
+    return lc_fail(LC_EIO, "%s: cannot read from a device or socket; give the path of a plain file", path);
+}
+
 lc_status lc_reader_open(const char *path, lc_reader **out) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); /* a pipe that nobody writes to must not block */
     if (fd < 0) return fail_errno(path, "open", errno);
     struct stat st;
-    if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
-        int error = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
-        close(fd);
-        return fail_errno(path, "read as a file", error);
-    }
-    if (remember(path)) {
-        close(fd);
-        return LC_ENOMEM;
-    }
-    lc_reader *r = lc_alloc(sizeof *r);
+    lc_status status = fstat(fd, &st) ? fail_errno(path, "read", errno) : check_regular(path, &st);
+    if (!status) status = remember(path);
+    lc_reader *r = status ? NULL : lc_alloc(sizeof *r);
     char *copy = r ? lc_strdup(path) : NULL;
     if (!copy) {
         lc_free(r);
         close(fd);
-        return LC_ENOMEM;
+        return status ? status : LC_ENOMEM;
     }
     *r = (lc_reader){fd, (uint64_t)st.st_size, copy};
     *out = r;
@@ -169,8 +173,7 @@ done:
     return status;
 }
 
-/* -- writing
- * ------------------------------------------------------------------------------------------------------------------ */
+/* -- writing -- */
 
 #define WRITE_BUFFER ((size_t)1 << 20)
 
@@ -304,8 +307,7 @@ lc_status lc_file_append(const char *path, const void *data, size_t length) {
     return error ? fail_errno(path, "write", error) : LC_OK;
 }
 
-/* -- directories
- * ----------------------------------------------------------------------------------------------------------------- */
+/* -- directories -- */
 
 lc_status lc_make_dirs(const char *path) {
     char *part = lc_strdup(path);
@@ -366,8 +368,7 @@ char *lc_path_join(const char *dir, const char *name) {
     return lc_strbuf_take(&b, &path, NULL) ? NULL : path;
 }
 
-/* -- directories that appear whole
- * -------------------------------------------------------------------------------------------------------------- */
+/* -- directories that appear whole -- */
 
 /* The directory that holds `path`, made when it is missing. */
 static lc_status make_parent(const char *path) {

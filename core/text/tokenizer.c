@@ -262,7 +262,7 @@ lc_status lc_tokenizer_decode(const lc_tokenizer *t, const int64_t *ids, int64_t
             lc_strbuf_free(&b);
             return lc_fail(LC_EINVAL,
                            "tokenizer: no token has the id %lld (number %lld in the list); ids are 0 to %lld",
-                           (long long)ids[i], (long long)i, (long long)t->vocabulary.size - 1);
+                           (long long)ids[i], (long long)i + 1, (long long)t->vocabulary.size - 1);
         }
         const lc_token *k = &t->vocabulary.tokens[ids[i]];
         if (!(skip_special && k->special)) lc_strbuf_add(&b, t->vocabulary.text.data + k->offset, k->length);

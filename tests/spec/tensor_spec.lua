@@ -9,9 +9,33 @@ local function message(fn, ...)
   return (tostring(text):gsub("^[^:]+:%d+: ", ""))
 end
 
+describe("a reduction", function()
+  it("takes each dimension once", function()
+    local x = lc.ones { 2, 3, 4 }
+    for _, name in ipairs { "sum", "mean", "max", "norm", "all", "var", "std" } do
+      assert.equal(name .. ": dimension 1 is in the list twice", message(x[name], x, { 1, 1 }))
+      assert.equal(name .. ": dimension 3 is in the list twice", message(x[name], x, { 3, 2, -1 }))
+    end
+  end)
+end)
+
 local function eye_view()
   return lc.arange(24):reshape { 2, 3, 4 }
 end
+
+describe("NaN", function()
+  it("has no sign where it is shown", function()
+    for _, zero in ipairs { 0.0, -0.0 } do
+      local x = lc.tensor { zero / zero, -(zero / zero) }
+      assert.is_nil(tostring(x):find("-nan", 1, true))
+      assert.equal("nan", tostring(x[1]:item()))
+      assert.equal("nan", tostring(x:totable()[2]))
+      assert.is_nil(tostring(lc.tensor { 1e308, -1e308 }:to "f64"):find("-nan", 1, true))
+      assert.equal("gradcheck: option 'step' must be from 1e-12 to 1, got nan",
+        message(lc.gradcheck, print, { x }, { step = zero / zero }))
+    end
+  end)
+end)
 
 describe("a tensor from a table", function()
   it("is f32 unless told otherwise, and bool from booleans", function()

@@ -102,6 +102,21 @@ function errors.no_field(what, name, names)
   return ("%s; it has %s"):format(text, table.concat(names, ", "))
 end
 
+--- Refuses what is no table of options, or has a name that is none of them.
+---@param where string begins the message: "run:plot"
+---@param opts any
+---@param known string[]
+function errors.check_options(where, opts, known)
+  if type(opts) ~= "table" then errors.fail("%s: expected a table of options, got %s", where, errors.kind(opts)) end
+  local is_known = {}
+  for _, name in ipairs(known) do is_known[name] = true end
+  for name in pairs(opts) do
+    if not is_known[name] then
+      errors.fail("%s: unknown option '%s'%s", where, tostring(name), errors.suggestion(tostring(name), known))
+    end
+  end
+end
+
 --- Whether every error is described with a traceback (--traceback).
 errors.always_trace = false
 

@@ -94,15 +94,10 @@ local function check_options(opts)
   if type(opts) ~= "table" or type(opts.name) ~= "string" or slug(opts.name) == "" then
     errors.fail 'run: give a name, as in lc.run { name = "my-experiment" }'
   end
-  local known = { "name", "params", "out" }
+  errors.check_options("run", opts, { "name", "params", "out" })
   errors.expect("run", "out", opts.out, "string", true)
   if opts.params ~= nil and type(opts.params) ~= "table" then
     errors.fail("run: params must be a table, as lc.params gives, got %s", errors.kind(opts.params))
-  end
-  for key in pairs(opts) do
-    if key ~= "name" and key ~= "params" and key ~= "out" then
-      errors.fail("run: unknown option '%s'%s", tostring(key), errors.suggestion(tostring(key), known))
-    end
   end
 end
 
