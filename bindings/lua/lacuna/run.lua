@@ -195,7 +195,10 @@ function run_methods.save(run, model, tag)
 end
 
 run_methods.stage = require("lacuna.stages").stage
-for name, method in pairs(require "lacuna.loops") do run_methods[name] = method end
 for name, method in pairs(require "lacuna.plots") do run_methods[name] = method end
 
-return { run = open }
+local for_users = {} -- for help: without what training loops call
+for name, method in pairs(run_methods) do for_users[name] = method end
+for name, method in pairs(require "lacuna.loops") do run_methods[name] = method end
+
+return { run = open, methods = for_users }

@@ -109,6 +109,7 @@ end
 -- -- the step that the body sees --------------------------------------------------------------------------------------
 
 local step_methods = {}
+steps.methods = step_methods -- for help
 local step_meta = { __name = "step" }
 
 local function live(t, what)
