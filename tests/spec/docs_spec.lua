@@ -49,12 +49,13 @@ describe("docs/language.md", function()
   it("prints what its comments say", function()
     local options = require "lacuna.options"
     local before, out = options.value.toy, options.value.out
-    options.value.toy, options.value.out = true, os.tmpname() .. "-runs"
+    local arguments = options.arguments
+    options.value.toy, options.value.out, options.arguments = true, os.tmpname() .. "-runs", {}
     for name in pairs(package.loaded) do
       if name == "lacuna" then package.loaded[name] = nil end
     end
     local ok, printed, expected = xpcall(captured, debug.traceback, "docs/language.md")
-    options.value.toy, options.value.out = before, out
+    options.value.toy, options.value.out, options.arguments = before, out, arguments
     package.loaded["lacuna"] = nil
     assert(ok, printed)
     for i, want in ipairs(expected) do
