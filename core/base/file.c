@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -305,6 +306,35 @@ lc_status lc_file_append(const char *path, const void *data, size_t length) {
     if (error && before >= 0) (void)!ftruncate(fd, before); /* no half line stays */
     close(fd);
     return error ? fail_errno(path, "write", error) : LC_OK;
+}
+
+/* -- locks -- */
+
+struct lc_lock {
+    int fd; /* the lock is this open file's, and not inherited by programs that are started */
+};
+
+lc_status lc_lock_take(const char *path, lc_lock **out) {
+    lc_lock *l = lc_alloc(sizeof *l);
+    if (!l) return LC_ENOMEM;
+    l->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (l->fd < 0) {
+        int error = errno;
+        lc_free(l);
+        return fail_errno(path, "write", error);
+    }
+    if (flock(l->fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
+        lc_lock_release(l);
+        return lc_fail(LC_ESTATE, "%s: another process has this lock", path);
+    }
+    *out = l;
+    return LC_OK;
+}
+
+void lc_lock_release(lc_lock *l) {
+    if (!l) return;
+    close(l->fd);
+    lc_free(l);
 }
 
 /* -- directories -- */

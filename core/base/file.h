@@ -41,6 +41,11 @@ lc_status lc_remove_tree(const char *path);
 lc_status lc_directory_begin(const char *path, char **fresh);
 /* Moves the files when `status` is LC_OK, removes them when not; returns `status`, or what went wrong with the moving. */
 lc_status lc_directory_end(lc_status status, char *fresh, const char *path);
+/* A lock that one process at a time has: on the file `path`, made when missing and left there, empty. LC_ESTATE when
+ * another has it. It goes with the process, however that ends. Where the file system knows no locks nothing is locked. */
+typedef struct lc_lock lc_lock;
+lc_status lc_lock_take(const char *path, lc_lock **out);
+void lc_lock_release(lc_lock *l); /* NULL is fine */
 /* "dir/name" into fresh memory (lc_free). NULL when out of memory. */
 char *lc_path_join(const char *dir, const char *name);
 

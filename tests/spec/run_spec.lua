@@ -116,6 +116,41 @@ describe("a run's directory", function()
     assert.matches('"claim":"two is more than one","holds":true', read "metrics.jsonl", 1, true)
   end)
 
+  it("is one for each run: two of one name are refused, two names go on in their own", function()
+    fails(recipe [[lc.run { name = "my run" }]],
+      ("run: 'my run' would share %s/my-run with 'My Run', which this recipe has opened already"):format(root))
+    cli.shell("rm -rf " .. root)
+    local text = [[
+      local other = lc.run { name = "My Run 2" }
+      run:log { x = 1 }
+      other:log { y = 2 }
+      print(run.dir, other.dir)
+    ]]
+    local first = succeeds(recipe(text))
+    assert.equal(("%s/my-run\t%s/my-run-2\n"):format(root, root), first)
+    assert.equal(first, succeeds(recipe(text, "--resume")))
+  end)
+
+  it("is one process's at a time; one that was killed leaves it free", function()
+    local text = [[
+      run:log { x = 1 }
+      io.write "begun\n"
+      io.flush()
+      if os.getenv "LACUNA_TEST_WAIT" then os.execute "exec sleep 5" end
+    ]]
+    recipe(text)
+    local command = ("%s --out %s --resume %s"):format(cli.program, root, recipe_path)
+    local first = assert(io.popen("exec env LACUNA_TEST_WAIT=1 sh -c 'echo $$; exec " .. command .. "'"))
+    local pid = first:read "l"
+    assert.equal("begun", first:read "l")
+    local second = cli.shell(command)
+    cli.shell("kill -9 " .. pid)
+    fails(second, ("run: another process is running in %s/my-run; wait until it has ended"):format(root))
+    assert.matches("^[^\n]*\n$", second.err)
+    succeeds(cli.shell(command))
+    first:close()
+  end)
+
   it("cannot be where nothing can be written", function()
     local file = assert(io.open(root, "w"))
     file:close()

@@ -63,6 +63,16 @@ local function compare(path, before, now)
   end
 end
 
+--- The name of the run that a manifest is of.
+---@param text string
+---@param path string of the file, for messages
+---@return string
+function manifest.name(text, path)
+  local stored = json.decode(text, path)
+  if type(stored) ~= "table" or type(stored.name) ~= "string" then errors.fail("%s: not a run's manifest", path) end
+  return stored.name
+end
+
 --- Writes the manifest of a new run, or checks that of a resumed one. From here on files that are read are noted.
 ---@param path string
 ---@param name string

@@ -4,6 +4,7 @@
 --   metrics.jsonl   what run:log measured; the same bytes whenever the same recipe runs
 --   timing.jsonl    seconds, tokens per second, bytes: what differs from run to run
 --   checkpoints/    where to go on; index.json names what counts
+--   .lock           empty; locked while a process runs here
 --
 -- A recipe that is resumed runs again from its top. A finished stage is not run: its values come back, and its models.
 -- Lines that were logged before are compared with what is logged now, not written again.
@@ -68,12 +69,35 @@ end
 
 local function numbered(base, i) return i == 1 and base or ("%s-%d"):format(base, i) end
 
---- The directory to go on in, or the first that is free; and whether it holds a run already.
-local function choose(base, resume)
-  local i = 1
-  while files.exists(numbered(base, i) .. "/manifest.json") do i = i + 1 end
-  if resume and i > 1 then return numbered(base, i - 1), true end
-  return numbered(base, i), false
+--- The directory to go on in, or the first that is free; and whether it holds a run already. A run called "x-2" may
+-- have the directory that the second run called "x" would have: the manifest tells them apart.
+local function choose(base, name, resume)
+  local i, last = 1, nil
+  while true do
+    local dir = numbered(base, i)
+    local path = dir .. "/manifest.json"
+    local text = files.read(path)
+    if not text then return last or dir, last ~= nil end
+    if resume and slug(manifest.name(text, path)) == slug(name) then last = dir end
+    i = i + 1
+  end
+end
+
+local opened = {} -- base of the directory -> name of the run that this process has there
+
+--- Each run of a recipe has a directory of its own, the same one when the recipe is resumed.
+local function refuse_twice(base, name)
+  local other = opened[base]
+  if other then
+    errors.fail("run: '%s' would share %s with '%s', which this recipe has opened already; give each run its own name",
+      name, base, other)
+  end
+end
+
+--- Kept as long as the run; a process that is killed leaves none behind.
+local function lock(dir)
+  return files.lock(dir .. "/.lock") or errors.fail(
+    "run: another process is running in %s; wait until it has ended, or give this run another place (--out DIR)", dir)
 end
 
 local function load_index(run)
@@ -101,21 +125,26 @@ local function check_options(opts)
   end
 end
 
---- Opens a run, or goes on with one (--resume).
+--- Opens a run, or goes on with one (--resume). A recipe gives each of its runs another name, and one process at a
+-- time runs in a directory.
 ---@param opts table {name, params = from lc.params, out = directory of runs, default --out or "runs"}
 local function open(opts)
   check_options(opts)
-  local dir, resumed = choose((opts.out or options.value.out or "runs") .. "/" .. slug(opts.name), options.value.resume)
+  local base = (opts.out or options.value.out or "runs") .. "/" .. slug(opts.name)
+  refuse_twice(base, opts.name)
+  local dir, resumed = choose(base, opts.name, options.value.resume)
   local run = setmetatable({
     name = opts.name, dir = dir, resumed = resumed, state = grad.exempt {}, cursor = 0, stage_number = 0,
     loop_number = 0, models = {},
   }, run_meta)
   files.make_dirs(dir .. "/checkpoints")
+  run.lock = lock(dir)
   run.index = load_index(run)
   clean(run)
   run.lines = whole_lines(dir .. "/metrics.jsonl")
   whole_lines(dir .. "/timing.jsonl")
   run.manifest = manifest.open(dir .. "/manifest.json", opts.name, opts.params, resumed)
+  opened[base] = opts.name
   return run
 end
 
