@@ -132,10 +132,9 @@ static int watched(lua_State *L) {
 
 int luaopen_lacuna_files(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"append", append},           {"write", write},   {"read", read},       {"make_dirs", make_dirs},
-        {"remove_tree", remove_tree}, {"exists", exists}, {"hash", hash},       {"list", list},
-        {"hash_file", hash_file},     {"watch", watch},   {"watched", watched}, {"lock", lock},
-        {NULL, NULL},
+        {"append", append},   {"write", write}, {"read", read}, {"make_dirs", make_dirs}, {"remove_tree", remove_tree},
+        {"exists", exists},   {"hash", hash},   {"list", list}, {"hash_file", hash_file}, {"watch", watch},
+        {"watched", watched}, {"lock", lock},   {NULL, NULL},
     };
     lcl_register(L, &LOCK);
     if (luaL_newmetatable(L, DIRECTORY)) {

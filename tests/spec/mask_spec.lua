@@ -189,6 +189,25 @@ describe("what is held", function()
     assert.equal(0, mask:violations())
   end)
 
+  it("is lifted by the mask that it is, and by no earlier one", function()
+    local model = tiny()
+    local first = lc.prune.magnitude(model:linears(), { sparsity = 0.3 })
+    local later = lc.prune.magnitude(model:linears "mlp", { sparsity = 0.6 })
+    first:lift() -- the attention's alone: the others hold the later mask
+    for _, layer in ipairs(model:linears()) do layer.weight:detach():fill_(1) end
+    assert.equal(0, later:violations())
+    local before = model:sparsity(model:linears "mlp")
+    assert.equal(0, model:sparsity(model:linears "attention"))
+    assert.error_matches(function() first:lift() end, "mask: lift: no layer holds this mask: transformer%.%S+ holds "
+      .. "another, made since; lift that one, or lc%.mask%.held%(model%)")
+    assert.equal(before, model:sparsity(model:linears "mlp"))
+    assert.equal(1, lc.mask.held(model:linears "mlp"):overlap(later))
+    lc.mask.held(model):lift()
+    for _, layer in ipairs(model:linears()) do layer.weight:detach():fill_(1) end
+    assert.equal(0, model:sparsity(model:linears()))
+    first:lift() -- nothing is held: nothing to do
+  end)
+
   it("may come back with regrow, with its old values where they were kept", function()
     local model = tiny()
     local layer = model:linears()[1]

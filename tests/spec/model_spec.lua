@@ -192,6 +192,34 @@ describe("methods on layers", function()
     assert.equal(dense, loss_of(model):item())
   end)
 
+  it("are applied each once, though one removes itself or others, or installs one, on the way", function()
+    local model = tiny()
+    local layer, seen = model:linears()[1], {}
+    local handles = {}
+    local function install(name, act)
+      handles[name] = layer:transform(function(w)
+        seen[#seen + 1] = name
+        if act then act() end
+        return w * 1
+      end, { name = name })
+    end
+    install("a", function() handles.a:remove() end)
+    install("b")
+    install("c", function()
+      handles.b:remove()
+      handles.d:remove()
+      if not handles.e then install "e" end
+    end)
+    install("d")
+    local function pass()
+      seen = {}
+      model:logits(ids)
+      return table.concat(seen)
+    end
+    assert.equal("abc", pass())
+    assert.equal("ce", pass())
+  end)
+
   it("replace the product once", function()
     local model = tiny()
     local layer = model:linears()[3]

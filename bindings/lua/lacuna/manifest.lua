@@ -68,9 +68,9 @@ end
 ---@param path string of the file, for messages
 ---@return string
 function manifest.name(text, path)
-  local stored = json.decode(text, path)
-  if type(stored) ~= "table" or type(stored.name) ~= "string" then errors.fail("%s: not a run's manifest", path) end
-  return stored.name
+  local document = json.decode(text, path)
+  if type(document) ~= "table" or type(document.name) ~= "string" then errors.fail("%s: not a run's manifest", path) end
+  return document.name
 end
 
 --- Writes the manifest of a new run, or checks that of a resumed one. From here on files that are read are noted.
