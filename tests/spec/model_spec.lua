@@ -396,6 +396,30 @@ describe("generation", function()
     assert.same(greedy, model:generate({ 7, 8 }, { tokens = 5, stop = false, top_p = 1e-6 }))
   end)
 
+  it("draws each token as often as temperature, then top_k, then top_p of what is left say", function()
+    local tokens, draws = 11, 1000
+    local spread = tiny { vocab_size = tokens, n_layer = 1, initializer_range = 0.4 }
+    local scores, prompts = spread:logits({ { 1, 2, 3 } })[1][3], {}
+    for i = 1, draws do prompts[i] = { 1, 2, 3 } end
+    for _, o in ipairs {
+      { temperature = 1 }, { temperature = 3 }, { top_k = 3 }, { top_p = 0.7 },
+      { temperature = 2, top_k = 4, top_p = 0.8 },
+    } do
+      local best, order = (scores / (o.temperature or 1)):softmax():topk(o.top_k or tokens, 1)
+      local want, whole, sum = lc.zeros { tokens }, best:sum():item(), 0
+      for rank, p in ipairs(best:totable()) do
+        if sum < (o.top_p or 1) * whole then want[order[rank]:item() + 1] = p end
+        sum = sum + p
+      end
+      local got = lc.zeros { tokens }
+      o.tokens, o.stop, o.seed = 1, false, 3
+      for _, drawn in ipairs(spread:generate(prompts, o)) do got[drawn[1] + 1]:add_(1 / draws) end
+      want = want / want:sum()
+      assert.is_true(got:eq(0):logical_or(want:gt(0)):all():item()) -- nothing is drawn that was left out
+      assert.is_true((got - want):abs():max():item() < 0.06)
+    end
+  end)
+
   it("stops at the stop token, which it leaves out", function()
     local free = model:generate({ 7, 8 }, { tokens = 5, stop = false })
     assert.same({}, model:generate({ 7, 8 }, { tokens = 5, stop = free[1] }))
