@@ -35,6 +35,29 @@ local function flatten(list)
   return flat
 end
 
+describe("sparsity 0", function()
+  local function trained(prune)
+    local model = tiny()
+    if prune then assert.equal(0, prune(model:linears()):sparsity()) end
+    lc.train(model, { { ids = { { 3, 1, 4, 1, 5, 9, 2, 6 } } } }, { steps = 4, lr = 1e-2 })
+    local weights = {}
+    for name, p in pairs(model:parameters()) do weights[name] = p:detach():flatten():totable() end
+    return weights
+  end
+
+  it("is dense, bit for bit, in training too", function()
+    local dense = trained()
+    for _, prune in ipairs {
+      function(layers) return lc.prune.magnitude(layers, { sparsity = 0 }) end,
+      function(layers) return lc.prune.random(layers, { sparsity = 0, scope = "model", seed = 1 }) end,
+      function(layers) return lc.prune.by(layers, nil, function(layer) return layer.weight end, { sparsity = 0 }) end,
+      function(layers) return lc.prune.magnitude(layers, { pattern = "4:4" }) end,
+    } do
+      assert.same(dense, trained(prune))
+    end
+  end)
+end)
+
 describe("pruning by magnitude", function()
   for _, sparsity in ipairs { 0, 0.1, 0.37, 0.5, 0.9, 1 } do
     it(("prunes floor(%g n) of each layer, the smallest first"):format(sparsity), function()

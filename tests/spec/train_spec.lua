@@ -324,6 +324,14 @@ describe("what is not trained", function()
     for i = 2, #results do assert.same(results[1], results[i]) end
   end)
 
+  it("is nothing where the share that is skipped is 0", function()
+    local want = tiny.gpt2()
+    lc.train(want, batches, plain)
+    local model = tiny.gpt2()
+    for t in lc.steps(model, batches, plain) do t:skip(lc.rank(model:parameters(), "weight_l2"):top(0)) end
+    assert.same(tiny.weights(want), tiny.weights(model))
+  end)
+
   it("is not computed when it is skipped before backward", function()
     local model = tiny.gpt2()
     local macs = {}
