@@ -155,7 +155,8 @@ static int layer_index(lua_State *L) {
 
 static int layer_newindex(lua_State *L) {
     check(L);
-    lcl_error(L, "a layer's %s cannot be replaced; write into it: layer.weight:copy_(values)", lcl_describe(L, 2));
+    lcl_error(L, "a layer's '%s' cannot be assigned to; write into the tensors: layer.weight:copy_(values)",
+              luaL_tolstring(L, 2, NULL));
 }
 
 static int layer_sparsity(lua_State *L) {
