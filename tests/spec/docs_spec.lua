@@ -1,4 +1,5 @@
--- The examples of docs/language.md run, in order, in one session, and print what the page says; the README's is a recipe.
+-- The examples of docs/language.md run, in order, in one session, and print what the page says; the first of README.md
+-- runs as a recipe.
 
 local cli = require "tests.cli"
 
