@@ -130,7 +130,7 @@ static int schedule_tostring(lua_State *L) {
     luaL_Buffer b;
     char *room = luaL_buffinitsize(L, &b, 4096);
     char *text = NULL;
-    lc_status status = lc_schedule_text(s, &text);
+    lc_status status = lc_schedule_text(s, 6, &text);
     if (!status) {
         size_t length = strlen(text);
         memcpy(room, text, length < 4096 ? length : 4096);

@@ -353,6 +353,41 @@ describe("a loop of a run", function()
     assert.is_truthy(list:find("model.safetensors", 1, true))
   end)
 
+  it("is not gone on with under other options than it was stored with", function()
+    local text = [[
+      local data = lc.dataset { tokenizer = lc.tokenizer.bytes(), text = ("abc "):rep(99), length = 8 }
+      model = tiny.gpt2 { vocab_size = 257 }
+      local options = { steps = 4, lr = 1e-2, save_every = 2, run = run }
+      local change = load("local lc, model, options = ... " .. (os.getenv "LACUNA_TEST_CHANGE" or ""))
+      change(lc, model, options)
+      lc.train(model, data, options)
+    ]]
+    local whole = succeeds(recipe(text))
+    local command = ("LACUNA_TEST_CHANGE='%%s' %s --out %s --resume %s"):format(cli.program, root, recipe_path)
+    for change, what in pairs {
+      ["options.lr = 2e-2"] = "'lr' was 0.01 when%s, and is 0.02 now",
+      ["options.steps = 5"] = "'steps' was 4 when%s, and is 5 now",
+      ["options.batch = 4"] = "'batch' was 8 when%s, and is 4 now",
+      ["options.seed = 9"] = "'seed' was 0 when%s, and is 9 now",
+      ["options.accumulate = 2"] = "'accumulate' was 1 when%s, and is 2 now",
+      ["options.warmup = 1"] = "'warmup' was 0 when%s, and is 1 now",
+      ["options.clip = false"] = "'clip' was 1 when%s, and is false now",
+      ["options.optimizer = [[sgd]]"] = "'optimizer' was adamw when%s, and is sgd now",
+      ["options.betas = {0.9, 0.99}"] = "'betas' was {0.9, 0.999} when%s, and is {0.9, 0.99} now",
+      ["options.weight_decay = 0"] = "'weight_decay' was 0.01 when%s, and is 0 now",
+      ["options.lr_schedule = [[linear]]"] = "'lr_schedule' was constant when%s, and is linear now",
+      ["options.lr_schedule = lc.ramp {{1, 0}, {0.5, 1}}"] =
+        "'lr_schedule' was constant when%s, and is linear ramp {1, from 0}, {0.5, from 1} now",
+      ["options.groups = {{params = model:linears [[mlp.up]], lr = 1}}"] =
+        "'groups: transformer.h.0.mlp.c_fc.weight' was not given when%s, and is adamw, lr 1, ",
+      ["options.objective = function(m, b) return m:loss(b) end"] =
+        "'objective' was causal when%s, and is a function now; set it back, or start a new run without --resume",
+    } do
+      fails(cli.shell(command:format(change)), what:format " this training loop was stored")
+    end
+    assert.equal(whole, succeeds(cli.shell(command:format "")))
+  end)
+
   it("calls a function of batches again for those used up", function()
     local text = [[
       local called = {}
