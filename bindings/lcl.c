@@ -313,12 +313,27 @@ const char *lcl_describe(lua_State *L, int index) {
     }
 }
 
-void lcl_no_field(lua_State *L, const char *what, const char *const *name, size_t size) {
-    if (lua_type(L, 2) != LUA_TSTRING) lcl_error(L, "%s has no %s", what, lcl_describe(L, 2));
+/* Pushes a function of lacuna.errors. */
+static void push_errors(lua_State *L, const char *function) {
     lua_getglobal(L, "require");
     lua_pushliteral(L, "lacuna.errors");
     lua_call(L, 1, 1);
-    lua_getfield(L, -1, "no_field");
+    lua_getfield(L, -1, function);
+    lua_remove(L, -2);
+}
+
+const char *lcl_suggestion(lua_State *L, const char *word) {
+    push_errors(L, "suggestion");
+    lua_insert(L, -2);
+    lua_pushstring(L, word);
+    lua_insert(L, -2);
+    lua_call(L, 2, 1);
+    return lua_tostring(L, -1);
+}
+
+void lcl_no_field(lua_State *L, const char *what, const char *const *name, size_t size) {
+    if (lua_type(L, 2) != LUA_TSTRING) lcl_error(L, "%s has no %s", what, lcl_describe(L, 2));
+    push_errors(L, "no_field");
     lua_pushstring(L, what);
     lua_pushvalue(L, 2);
     lua_newtable(L);

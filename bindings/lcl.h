@@ -88,6 +88,8 @@ _Noreturn void lcl_error(lua_State *L, const char *format, ...) LC_PRINTF(2, 3);
 _Noreturn void lcl_expected(lua_State *L, int arg, const char *expected);
 /* What messages call the running C function: the name in its row, else that by which Lua called it. */
 const char *lcl_function_name(lua_State *L);
+/* Replaces the list of names on top of the stack by " (did you mean 'x'?)", or "" when none is near `word`. */
+const char *lcl_suggestion(lua_State *L, const char *word);
 /* For an __index whose key is argument 2 and whose methods are upvalue 1: raises "a model has no 'blcoks' (did you mean
  * 'blocks'?)". `name` is the first of further fields, in an array of rows of `size` bytes whose last has NULL there. */
 _Noreturn void lcl_no_field(lua_State *L, const char *what, const char *const *name, size_t size);

@@ -16,16 +16,9 @@ static void push_names(lua_State *L, const lcl_option *rows) {
     }
 }
 
-/* Pushes " (did you mean 'x'?)", or "" when no row is near `word`. */
 static const char *push_suggestion(lua_State *L, const char *word, const lcl_option *rows) {
-    lua_getglobal(L, "require");
-    lua_pushliteral(L, "lacuna.errors");
-    lua_call(L, 1, 1);
-    lua_getfield(L, -1, "suggestion");
-    lua_pushstring(L, word);
     push_names(L, rows);
-    lua_call(L, 2, 1);
-    return lua_tostring(L, -1);
+    return lcl_suggestion(L, word);
 }
 
 /* Pushes "'row', 'layer' or 'model'". */

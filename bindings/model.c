@@ -219,16 +219,27 @@ static int model_blocks(lua_State *L) {
     return select_parts(L, LC_PART_BLOCK);
 }
 
+/* Raises for a name that no parameter has: with a near one, or what the model has, or what the name is instead. */
+_Noreturn static void no_parameter(lua_State *L, lc_model *m, const char *name) {
+    lc_selection **slot = lcl_push(L, &LCL_SELECTION);
+    lcl_done(L, lc_select_all(m, LC_PART_PARAMETER, slot), 0);
+    lua_newtable(L);
+    for (int64_t i = 0; i < (*slot)->n; i++) {
+        lua_pushstring(L, lc_selected_param(*slot, i)->name);
+        lua_rawseti(L, -2, i + 1);
+    }
+    const char *near = lcl_suggestion(L, name);
+    if (*near) lcl_error(L, "parameter: there is no '%s'%s", name, near);
+    slot = lcl_push(L, &LCL_SELECTION);
+    lcl_done(L, lc_select_matching(m, LC_PART_PARAMETER, name, slot), 0);
+    lcl_error(L, "parameter: '%s' is not the name of one parameter; model:parameters '%s' selects several", name, name);
+}
+
 static int model_parameter(lua_State *L) {
     lc_model *m = check(L);
     const char *name = lcl_string(L, 2);
     lc_param *p = lc_model_param(m, name);
-    if (!p) {
-        lc_selection **slot = lcl_push(L, &LCL_SELECTION); /* for its message, which lists what there is */
-        lcl_done(L, lc_select_matching(m, LC_PART_PARAMETER, name, slot), 0);
-        lcl_error(L, "parameter: '%s' is not the name of one parameter; model:parameters '%s' selects several", name,
-                  name);
-    }
+    if (!p) no_parameter(L, m, name);
     lcl_push_param(L, p);
     return 1;
 }

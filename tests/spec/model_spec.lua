@@ -128,6 +128,13 @@ describe("selections", function()
     assert_error("lc.prune has no 'magntude' (did you mean 'magnitude'?)", function() return lc.prune.magntude end)
   end)
 
+  it("name the parameter that a misspelt name is near to", function()
+    assert_error("parameter: there is no 'transformer.wte.wieght' (did you mean 'transformer.wte.weight'?)",
+      model.parameter, model, "transformer.wte.wieght")
+    assert_error('no parameter matches "nope"; this gpt2 has: embedding', model.parameter, model, "nope")
+    assert_error("'embedding' is not the name of one parameter", model.parameter, model, "embedding")
+  end)
+
   it("print their layers", function()
     local text = tostring(model:linears "mlp.up")
     assert(text:find("2 layers of gpt2", 1, true))
