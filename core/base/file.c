@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "base/pool.h"
 #include "base/strbuf.h"
 
 static uint64_t fail_at;
@@ -177,10 +178,14 @@ done:
 /* -- writing -- */
 
 #define WRITE_BUFFER ((size_t)1 << 20)
+/* So often the disk is given what was written, and what was given before is waited for: the fsync at the end is then short, and Ctrl-C
+ * finds its answer between two pieces. */
+#define SYNC_BYTES ((off_t)4 << 20)
 
 struct lc_writer {
     int fd;
     size_t used;
+    off_t written, given; /* bytes written, and of these handed to the disk */
     char *path, *temporary, *buffer;
 };
 
@@ -235,17 +240,33 @@ lc_status lc_writer_open(const char *path, lc_writer **out) {
     return LC_OK;
 }
 
+/* Not every file system can; the fsync at the end does it then. */
+static void keep_disk_busy(lc_writer *w) {
+    if (w->written - w->given < SYNC_BYTES) return;
+    off_t before = lc_max(0, w->given - SYNC_BYTES);
+    sync_file_range(w->fd, w->given, w->written - w->given, SYNC_FILE_RANGE_WRITE);
+    sync_file_range(w->fd, before, w->given - before, SYNC_FILE_RANGE_WAIT_BEFORE);
+    w->given = w->written;
+}
+
+static lc_status write_now(lc_writer *w, const void *data, size_t length) {
+    int error = write_all(w->fd, data, length);
+    if (error) return fail_errno(w->path, "write", error);
+    w->written += (off_t)length;
+    keep_disk_busy(w);
+    return LC_OK;
+}
+
 static lc_status flush(lc_writer *w) {
-    int error = write_all(w->fd, w->buffer, w->used);
+    size_t used = w->used;
     w->used = 0;
-    return error ? fail_errno(w->path, "write", error) : LC_OK;
+    return write_now(w, w->buffer, used);
 }
 
 lc_status lc_writer_write(lc_writer *w, const void *data, size_t length) {
     if (length >= WRITE_BUFFER) {
         LC_TRY(flush(w));
-        int error = write_all(w->fd, data, length);
-        return error ? fail_errno(w->path, "write", error) : LC_OK;
+        return write_now(w, data, length);
     }
     if (w->used + length > WRITE_BUFFER) LC_TRY(flush(w));
     memcpy(w->buffer + w->used, data, length);
@@ -269,7 +290,9 @@ static void sync_directory_of(const char *path) {
 
 lc_status lc_writer_commit(lc_writer *w) {
     lc_status status = flush(w);
+    if (!status) status = lc_poll();
     if (!status && fsync(w->fd)) status = fail_errno(w->path, "write", errno);
+    if (!status) status = lc_poll(); /* a disk may take its time */
     int closed = close(w->fd);
     w->fd = -1;
     if (!status && closed) status = fail_errno(w->path, "write", errno);

@@ -21,8 +21,8 @@ void lc_reader_close(lc_reader *r);                                             
 typedef struct lc_writer lc_writer;
 lc_status lc_writer_open(const char *path, lc_writer **out);
 lc_status lc_writer_write(lc_writer *w, const void *data, size_t length);
-/* Flush, fsync, rename over `path`, fsync the directory; frees w whatever happens. On failure the temporary file is
- * gone. */
+/* Flush, fsync, rename over `path`, fsync the directory; frees w whatever happens. On failure, LC_ECANCEL
+ * too, the temporary file is gone. */
 lc_status lc_writer_commit(lc_writer *w);
 void lc_writer_abandon(lc_writer *w); /* removes the temporary file; NULL is fine */
 

@@ -13,6 +13,7 @@
 #include "text/utf8.h"
 
 #define PIECES_PER_POLL 65536
+#define IDS_PER_POLL 100000
 
 /* -- ids --------------------------------------------------------------------------------------- */
 
@@ -258,6 +259,11 @@ lc_status lc_tokenizer_decode(const lc_tokenizer *t, const int64_t *ids, int64_t
                               size_t *length) {
     lc_strbuf b = {0};
     for (int64_t i = 0; i < count; i++) {
+        lc_status stop = i % IDS_PER_POLL == 0 ? lc_poll() : LC_OK;
+        if (stop) {
+            lc_strbuf_free(&b);
+            return stop;
+        }
         if (ids[i] < 0 || ids[i] >= t->vocabulary.size || !t->vocabulary.tokens[ids[i]].used) {
             lc_strbuf_free(&b);
             return lc_fail(LC_EINVAL,
