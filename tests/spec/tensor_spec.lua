@@ -458,3 +458,34 @@ describe("memory", function()
     end
   end)
 end)
+
+describe("numbers far from 1", function()
+  it("keep the digits of a log_softmax", function()
+    for _, dtype in ipairs { "f32", "f64" } do
+      local big = dtype == "f32" and 2 ^ 20 or 2 ^ 50
+      local y = lc.tensor({ big, big + 1 }, { dtype = dtype }):log_softmax():totable()
+      assert.near(-math.log(1 + math.exp(1)), y[1], 1e-6)
+      assert.near(-math.log(1 + math.exp(-1)), y[2], 1e-6)
+    end
+  end)
+
+  it("may be one infinite end of a quantile", function()
+    for _, dtype in ipairs { "f32", "f64" } do
+      local x = lc.tensor({ -math.huge, 1, 2, math.huge }, { dtype = dtype })
+      assert.equal(-math.huge, x:quantile(0.2):item())
+      assert.equal(1.5, x:quantile(0.5):item())
+      assert.equal(math.huge, x:quantile(0.9):item())
+    end
+  end)
+
+  it("wrap in sums at indices as in any integer sum", function()
+    for dtype, most in pairs { u8 = 255, i32 = 2 ^ 31 - 1 } do
+      local x = lc.full({ 1 }, math.tointeger(most), { dtype = dtype })
+      local one = lc.ones({ 1 }, { dtype = dtype })
+      local sum = (x + one):item()
+      assert.is_true(sum < most)
+      assert.equal(sum, x:index_add(1, { 0 }, one):item())
+      assert.equal(sum, x:scatter_add(1, { 0 }, one):item())
+    end
+  end)
+end)

@@ -7,11 +7,8 @@
 /* -- the walks ------------------------------------------------------------------------------------------------------
  */
 
-/* An integer result, wrapped to its type as two's complement does. */
 static void set_wrapped(lc_tensor *t, int64_t position, int64_t value) {
-    if (t->dtype == LC_U8) value = (uint8_t)value;
-    if (t->dtype == LC_I32) value = (int32_t)(uint32_t)value;
-    lc_set_i64(t, position, value);
+    lc_set_i64(t, position, ref_wrapped(t->dtype, value));
 }
 
 typedef double (*real_unary)(const lc_attr *attr, double x);
