@@ -217,6 +217,33 @@ describe("run:plot", function()
   end)
 end)
 
+describe("a mistake in a call", function()
+  it("is said with the recipe's own line", function()
+    for call, said in pairs {
+      ["run:save(nil)"] = "run:save: the tag must be a name for a directory, got 'nil'",
+      ["run.save(nil)"] = "run:save: expected a run before the colon, got nil",
+      ["run.log { x = 1 }"] = "run:log: expected a run before the colon, got a table",
+      ["run.rows()"] = "run:rows: expected a run before the colon, got nil",
+      ["run.text('a', 'b')"] = "run:text: expected a run before the colon, got a string",
+      ["run.claim('a', true)"] = "run:claim: expected a run before the colon, got a string",
+      ["run.stage('a', {}, print)"] = "run:stage: expected a run before the colon, got a string",
+      ["run.table()"] = "run:table: expected a run before the colon, got nil",
+      ["run.plot { x = 'x', y = 'y' }"] = "run:plot: expected a run before the colon, got a table",
+      ["lc.train(model, batches, { steps = 1, run = {} })"] = "steps: run must be a run, got a table",
+      ["for t in lc.steps(model, batches, { steps = 1 }) do t.update() end"] =
+        "t:update: expected a step before the colon, got nil",
+      ["lc.rank(model:linears(), 'size').top(0.5)"] = "rank:top: expected a ranking before the colon, got a number",
+      ["lc.params({}, { 1 })"] = "params: each argument must be a string, got a number",
+      ["lc.params { x = 1, toy = 2 }"] = "params: toy must be a table, got a number",
+      ["lc.loss.kl(lc.zeros { 2, 3 }, lc.zeros { 2, 3 }, { labels = 1 })"] =
+        "loss.kl: labels must be a tensor, got a number",
+    } do
+      local result = recipe(call)
+      assert.equal(("lacuna: %s:5: %s\n"):format(recipe_path, said), result.err)
+    end
+  end)
+end)
+
 describe("a stage", function()
   local TWO = [[
     local function stage(name, lr)
@@ -259,6 +286,8 @@ describe("a stage", function()
   it("refuses to come back as another, or over another recipe", function()
     succeeds(recipe [[run:stage("one", {}, function() end)]])
     fails(recipe([[run:stage("two", {}, function() end)]], "--resume"), "the recipe is not what this run began with")
+    fails(recipe([[run:stage("one", {}, function() end)]], "--resume --toy"),
+      "--toy, --dtype or --device is not what this run began with")
   end)
 
   it("stores plain data and tensors only", function()

@@ -51,6 +51,7 @@ function distill.loss.kl(student, teacher, options)
   if type(temperature) ~= "number" or temperature ~= temperature or temperature <= 0 then
     errors.fail("loss.kl: temperature must be a number above 0, got %s", tostring(temperature))
   end
+  errors.expect("loss.kl", "labels", options and options.labels, "tensor", true)
   if is_tensor(student) and is_tensor(teacher) then
     return kl_of_logits(student, teacher, temperature, options and options.labels)
   end

@@ -44,6 +44,15 @@ function errors.expect(where, what, value, kind, or_nil)
   errors.fail("%s: %s must be a %s, got %s", where, what, kind, got)
 end
 
+--- Refuses what a method is called on when it is of another kind, as with a dot for the colon.
+---@param method string "run:log"
+---@param value any
+---@param kind string "run"
+function errors.receiver(method, value, kind)
+  local got = errors.kind(value)
+  if got ~= "a " .. kind then errors.fail("%s: expected a %s before the colon, got %s", method, kind, got) end
+end
+
 --- Number of single-letter edits (insert, delete, replace, swap of neighbours) from `a` to `b`.
 ---@param a string
 ---@param b string

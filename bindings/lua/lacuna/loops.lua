@@ -47,8 +47,8 @@ function loops.begin_loop(run, loop)
   local file = saved[#saved].file
   local stored = checkpoints.load(stages.path(run, file), models_of(run, loop), loop.trainer)
   if stored.objective ~= objective(loop) then
-    errors.fail("%s: option 'objective' was %s when this training loop was stored, and is %s now; set it back, or start "
-      .. "a new run without --resume", stages.path(run, file), tostring(stored.objective), objective(loop))
+    errors.fail("%s: option 'objective' was %s when this training loop was stored, and is %s now; set it back, or "
+      .. "start a new run without --resume", stages.path(run, file), tostring(stored.objective), objective(loop))
   end
   stages.restore_position(run, stored)
   loop.step, loop.loss, loop.tokens = saved[#saved].step, stored.loss, stored.tokens

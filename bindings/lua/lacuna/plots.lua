@@ -124,6 +124,7 @@ local function shell_quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" e
 -- function(row), scale = "log" (y), "logx" or "loglog", label = of the y axis, default the names of y, file}
 ---@return string|nil path nil where gnuplot is missing; the script is written all the same
 function plots.plot(run, opts)
+  errors.receiver("run:plot", run, "run")
   errors.check_options("run:plot", opts, { "x", "y", "by", "where", "scale", "label", "file" })
   local ys = type(opts.y) == "table" and opts.y or { opts.y }
   if type(opts.x) ~= "string" or #ys == 0 then
@@ -175,6 +176,7 @@ end
 -- in run:plot; file = "table.txt"}
 ---@return string text
 function plots.table(run, opts)
+  errors.receiver("run:table", run, "run")
   opts = opts or {}
   errors.check_options("run:table", opts, { "columns", "where", "file" })
   local rows = chosen(run, opts.where)

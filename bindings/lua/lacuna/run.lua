@@ -163,6 +163,7 @@ end
 --- Writes one line of measurements. On a resumed run a line that is there already is compared.
 ---@param fields table name -> number, string, boolean or plain table; a tensor of one element counts as its number
 function run_methods.log(run, fields)
+  errors.receiver("run:log", run, "run")
   if type(fields) ~= "table" then errors.fail("run:log: expected a table, got a %s", type(fields)) end
   local line = { stage = run.stage_name }
   for name, value in pairs(fields) do
@@ -185,6 +186,7 @@ end
 
 --- The lines logged so far, as tables.
 function run_methods.rows(run)
+  errors.receiver("run:rows", run, "run")
   local list = {}
   for i = 1, run.cursor do list[i] = json.decode(run.lines[i], "metrics.jsonl") end
   return list
@@ -194,6 +196,7 @@ end
 ---@param name string of the file; ".txt" is added where it has no ending
 ---@param text string
 function run_methods.text(run, name, text)
+  errors.receiver("run:text", run, "run")
   if type(name) ~= "string" or slug(name) == "" or name:find "/" or OWN[name] then
     errors.fail("run:text: the name must be that of a file of yours in the run's directory, got '%s'", tostring(name))
   end
@@ -204,6 +207,7 @@ end
 ---@param text string
 ---@param holds boolean
 function run_methods.claim(run, text, holds)
+  errors.receiver("run:claim", run, "run")
   if type(holds) ~= "boolean" then errors.fail("run:claim: expected true or false for \"%s\"", tostring(text)) end
   print(("%s  %s"):format(holds and "holds      " or "DOES NOT HOLD", text))
   run:log { claim = text, holds = holds }
@@ -214,6 +218,7 @@ end
 ---@param tag string name of the directory
 ---@return string path
 function run_methods.save(run, model, tag)
+  errors.receiver("run:save", run, "run")
   if type(tag) ~= "string" or slug(tag) == "" or tag:find "/" or tag == "checkpoints" then
     errors.fail("run:save: the tag must be a name for a directory, got '%s'", tostring(tag))
   end

@@ -137,6 +137,7 @@ end
 -- no model between the two
 ---@return any what fn returned
 function stages.stage(run, name, models, fn, opts)
+  errors.receiver("run:stage", run, "run")
   if type(name) ~= "string" or type(models) ~= "table" or type(fn) ~= "function" then
     errors.fail 'run:stage: expected (name, { model = model }, function)'
   end

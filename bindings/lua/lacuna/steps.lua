@@ -113,7 +113,8 @@ steps.methods = step_methods -- for help
 local step_meta = { __name = "step" }
 
 local function live(t, what)
-  local loop = t.loop
+  errors.receiver("t:" .. what, t, "step")
+  local loop = rawget(t, "loop")
   if loop.current ~= t then errors.fail("t:%s: step %d is over", what, t.step) end
   return loop.trainer
 end
@@ -200,6 +201,7 @@ local function add_groups(trainer, opts)
 end
 
 local function check_needs(opts)
+  errors.expect("steps", "run", opts.run or nil, "run", true)
   for _, name in ipairs { "log_every", "save_every", "best" } do
     if opts[name] and not opts.run then errors.fail("steps: option '%s' needs a run, as in run = run", name) end
   end
