@@ -156,9 +156,9 @@ static int size_class(size_t *bytes) {
 
 static void *new_buffer(size_t bytes) {
     void *p = NULL;
-    size_t alignment = bytes >= 4 * HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
+    size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
     if (posix_memalign(&p, alignment, bytes)) return NULL;
-    if (alignment == HUGE_PAGE) madvise(p, bytes, MADV_HUGEPAGE);
+    if (alignment == HUGE_PAGE) madvise(p, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     return p;
 }
 
