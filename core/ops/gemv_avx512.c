@@ -65,11 +65,11 @@ static inline __attribute__((always_inline)) void add_rows(int rows, int64_t N, 
     for (int r = 0; r < rows; r++) factor[r] = _mm512_set1_ps(alpha * x[r]);
     for (int64_t n = 0; n < N; n += 16) {
         __mmask16 there = N - n >= 16 ? 0xffff : (__mmask16)((1u << (N - n)) - 1);
-        __m512 sum = _mm512_maskz_loadu_ps(there, y + n);
+        __m512 sum = _mm512_setzero_ps();
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++)
             sum = _mm512_fmadd_ps(factor[r], _mm512_maskz_loadu_ps(there, B + r * ldb + n), sum);
-        _mm512_mask_storeu_ps(y + n, there, sum);
+        _mm512_mask_storeu_ps(y + n, there, _mm512_add_ps(_mm512_maskz_loadu_ps(there, y + n), sum));
     }
 }
 
