@@ -469,6 +469,20 @@ describe("numbers far from 1", function()
     end
   end)
 
+  it("keep the digits of a cross-entropy and its gradient", function()
+    local x = lc.param(lc.tensor { { 1e5, 1e5, 1e5 } })
+    local loss = x:cross_entropy { 0 }
+    assert.near(math.log(3), loss:item(), 1e-6)
+    loss:backward()
+    assert.near(-2 / 3, x.grad[1][1]:item(), 1e-6)
+    assert.near(1 / 3, x.grad[1][3]:item(), 1e-6)
+  end)
+
+  it("are NaN in attention where the scores are", function()
+    local y = lc.attention(lc.full({ 1, 1, 1, 2 }, 0 / 0), lc.ones { 1, 3, 1, 2 }, lc.ones { 1, 3, 1, 2 })
+    assert.is_true(y:isnan():all():item())
+  end)
+
   it("may be one infinite end of a quantile", function()
     for _, dtype in ipairs { "f32", "f64" } do
       local x = lc.tensor({ -math.huge, 1, 2, math.huge }, { dtype = dtype })

@@ -51,6 +51,7 @@ end
 function errors.receiver(method, value, kind)
   local got = errors.kind(value)
   if got ~= "a " .. kind then errors.fail("%s: expected a %s before the colon, got %s", method, kind, got) end
+  if kind == "run" and value.closed then errors.fail("%s: the run '%s' is closed", method, value.name) end
 end
 
 --- Number of single-letter edits (insert, delete, replace, swap of neighbours) from `a` to `b`.

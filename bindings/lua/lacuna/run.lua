@@ -89,8 +89,8 @@ local opened = {} -- base of the directory -> name of the run that this process 
 local function refuse_twice(base, name)
   local other = opened[base]
   if other then
-    errors.fail("run: '%s' would share %s with '%s', which this recipe has opened already; give each run its own name",
-      name, base, other)
+    errors.fail("run: '%s' would share %s with '%s', which is open; give each run of a recipe its own name "
+      .. "(at the prompt: run:close() ends one)", name, base, other)
   end
 end
 
@@ -134,7 +134,7 @@ local function open(opts)
   refuse_twice(base, opts.name)
   local dir, resumed = choose(base, opts.name, options.value.resume)
   local run = setmetatable({
-    name = opts.name, dir = dir, resumed = resumed, state = grad.exempt {}, cursor = 0, stage_number = 0,
+    name = opts.name, base = base, dir = dir, resumed = resumed, state = grad.exempt {}, cursor = 0, stage_number = 0,
     loop_number = 0, models = {},
   }, run_meta)
   files.make_dirs(dir .. "/checkpoints")
@@ -146,6 +146,19 @@ local function open(opts)
   run.manifest = manifest.open(dir .. "/manifest.json", opts.name, opts.params, resumed)
   opened[base] = opts.name
   return run
+end
+
+--- Ends a run before its recipe does: the directory is free for other processes, the name for another run. Also by
+-- `local run <close> = lc.run {...}`. A run that is closed takes nothing more.
+function run_methods.close(run)
+  errors.receiver("run:close", run, "run")
+  run.closed = true
+  getmetatable(run.lock).__close(run.lock)
+  opened[run.base] = nil
+end
+
+function run_meta.__close(run)
+  if not run.closed then run:close() end
 end
 
 -- -- logs -------------------------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ static float next_exponentials(const attention *a, float *p, int64_t seen, int64
     for (int64_t s = 0; keep && s < seen; s++)
         if (!keep[s]) p[s] = -INFINITY;
     float most = seen > 0 ? fmaxf(*m, a->simd->max(p, seen)) : *m, factor = 1;
-    if (most == -INFINITY) { /* no key yet */
+    if (most == -INFINITY && !a->simd->any_nan(p, seen)) { /* no key yet */
         memset(p, 0, sizeof *p * (size_t)keys);
         return 1;
     }

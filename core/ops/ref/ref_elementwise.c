@@ -4,8 +4,7 @@
 #include "ops/ref/ref.h"
 #include <math.h>
 
-/* -- the walks ------------------------------------------------------------------------------------------------------
- */
+/* -- the walks --------------------------------------------------------------------------------- */
 
 static void set_wrapped(lc_tensor *t, int64_t position, int64_t value) {
     lc_set_i64(t, position, ref_wrapped(t->dtype, value));
@@ -128,8 +127,7 @@ lc_status lc_ref_fill(const lc_call *call) {
     return LC_OK;
 }
 
-/* -- formulas -------------------------------------------------------------------------------------------------------
- */
+/* -- formulas ---------------------------------------------------------------------------------- */
 
 /* name, its value for a double x, its value for an int64_t x */
 #define UNARY_EXACT(name, formula, integer_formula)               \

@@ -13,8 +13,7 @@ static ref_line row_of(lc_tensor *t, int64_t number) {
     return ref_line_at(t, t->ndim - 1, number);
 }
 
-/* -- softmax --------------------------------------------------------------------------------------------------------
- */
+/* -- softmax ----------------------------------------------------------------------------------- */
 
 static double largest(const ref_line *x) {
     double most = -INFINITY;
@@ -67,8 +66,7 @@ lc_status lc_ref_log_softmax_backward(const lc_call *call) {
     return softmax_backward(call, true);
 }
 
-/* -- normalisation --------------------------------------------------------------------------------------------------
- */
+/* -- normalisation ----------------------------------------------------------------------------- */
 
 /* Element i of an optional (C) tensor, or what stands for it. */
 static double column(const lc_tensor *t, int64_t i, double absent) {
@@ -160,8 +158,7 @@ lc_status lc_ref_rms_norm_backward(const lc_call *call) {
     return norm_backward(in[0], in[1], NULL, in[2], in[3], out[0], out[1], NULL);
 }
 
-/* -- dropout --------------------------------------------------------------------------------------------------------
- */
+/* -- dropout ----------------------------------------------------------------------------------- */
 
 double ref_dropout_factor(double rate, uint64_t key, uint64_t counter, int64_t i) {
     uint32_t random[4];
