@@ -205,7 +205,7 @@ static lc_status run_deep(job *j) {
  * kernels, it chose for all products. */
 static bool own_kernel(const lc_product *p) {
     bool full = p->M >= 16 && p->K >= 16 && (p->N >= 256 || p->N % 48 == 0);
-    return p->dtype == LC_F32 && (p->M <= FEW_ROWS || full) && lc_gemm_has_own_kernel();
+    return p->dtype == LC_F32 && ((p->M <= FEW_ROWS && p->K > 0) || full) && lc_gemm_has_own_kernel();
 }
 
 bool lc_gemm_has_own_kernel(void) {

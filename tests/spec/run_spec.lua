@@ -118,7 +118,8 @@ describe("a run's directory", function()
 
   it("is one for each run: two of one name are refused, two names go on in their own", function()
     fails(recipe [[lc.run { name = "my run" }]],
-      ("run: 'my run' would share %s/my-run with 'My Run', which is open; give each run of a recipe its own name"):format(root))
+      ("run: 'my run' would share %s/my-run with 'My Run', which is open; give each run of a recipe its own"
+      ):format(root))
     assert.matches("my%-run%-4\nrun:log: the run 'my run' is closed\n$", succeeds(recipe [[
       run:close()
       local again <close> = lc.run { name = "my run" }
