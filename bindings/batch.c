@@ -23,18 +23,35 @@ static lc_tensor *push_field(lua_State *L, int table, const char *name) {
     return t;
 }
 
+static const lcl_option batch_rows[] = {
+    {"ids", LCL_ANY, .required = true, .doc = "(B, T)"},
+    {"labels", LCL_ANY, .doc = "(B, T), -100 = ignored"},
+    {"attention_mask", LCL_ANY, .doc = "(B, T), 0 = padding"},
+    {"token_type_ids", LCL_ANY, .doc = "(B, T)"},
+    {0},
+};
+static const lcl_option_set batch_set = {"batch", batch_rows};
+
+/* A table with names; ids alone are a list. */
+static bool has_names(lua_State *L, int arg) {
+    if (!lua_istable(L, arg) || lua_rawlen(L, arg) > 0) return false;
+    lua_pushnil(L);
+    if (!lua_next(L, arg)) return false;
+    lua_pop(L, 2);
+    return true;
+}
+
 void lcl_batch(lua_State *L, int arg, lc_batch *batch) {
     luaL_checkstack(L, 8, NULL);
-    bool named = lua_istable(L, arg) && lua_getfield(L, arg, "ids") != LUA_TNIL;
-    if (lua_istable(L, arg)) lua_pop(L, 1);
     *batch = (lc_batch){0};
-    if (!named) {
+    if (!has_names(L, arg)) {
         if (!lua_istable(L, arg) && !lcl_test(L, arg, &LCL_TENSOR))
             lcl_expected(L, arg, "a batch {ids = ..., labels = ...} or ids");
         batch->ids = lcl_rows(L, arg);
         lua_settop(L, lua_gettop(L) + 3);
         return;
     }
+    lcl_options(L, arg, &batch_set, NULL);
     batch->ids = push_field(L, arg, "ids");
     batch->labels = push_field(L, arg, "labels");
     batch->attention_mask = push_field(L, arg, "attention_mask");

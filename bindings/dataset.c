@@ -206,9 +206,10 @@ static int dataset_index(lua_State *L) {
         lua_pushinteger(L, lc_dataset_stride(d));
     else if (strcmp(name, "tokenizer") == 0)
         lcl_push_tokenizer(L, lc_dataset_tokenizer(d));
-    else
-        lcl_error(L, "a dataset has no '%s'; it has length, stride, tokenizer, :split, :sample and examples from 1",
-                  name);
+    else {
+        static const char *const fields[] = {"length", "stride", "tokenizer", NULL};
+        lcl_no_field(L, "a dataset", fields, sizeof *fields);
+    }
     return 1;
 }
 

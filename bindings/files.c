@@ -85,6 +85,20 @@ static int exists(lua_State *L) {
     return 1;
 }
 
+static void release_lock(void *lock) {
+    lc_lock_release(lock);
+}
+
+static const lcl_type LOCK = {"lacuna.lock", release_lock, NULL, NULL};
+
+/* lock(path) -> the lock, let go when it is collected; nil when another process has it */
+static int lock(lua_State *L) {
+    const char *path = lcl_string(L, 1);
+    lc_lock **slot = lcl_push(L, &LOCK);
+    lc_status status = lc_lock_take(path, slot);
+    return status == LC_ESTATE ? 0 : lcl_done(L, status, 1);
+}
+
 /* hash(text) -> 32 hex digits */
 static int hash(lua_State *L) {
     lcl_string(L, 1);
@@ -118,10 +132,11 @@ static int watched(lua_State *L) {
 
 int luaopen_lacuna_files(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"append", append},           {"write", write},   {"read", read},       {"make_dirs", make_dirs},
-        {"remove_tree", remove_tree}, {"exists", exists}, {"hash", hash},       {"list", list},
-        {"hash_file", hash_file},     {"watch", watch},   {"watched", watched}, {NULL, NULL},
+        {"append", append},   {"write", write}, {"read", read}, {"make_dirs", make_dirs}, {"remove_tree", remove_tree},
+        {"exists", exists},   {"hash", hash},   {"list", list}, {"hash_file", hash_file}, {"watch", watch},
+        {"watched", watched}, {"lock", lock},   {NULL, NULL},
     };
+    lcl_register(L, &LOCK);
     if (luaL_newmetatable(L, DIRECTORY)) {
         lua_pushcfunction(L, close_directory);
         lua_setfield(L, -2, "__gc");

@@ -182,7 +182,7 @@ static int gradcheck(lua_State *L) {
     lua_State *outer = lcl_enter(L);
     lc_status status = lc_gradient_check(call_checked, L, x, (int)n, o.step, &worst);
     lcl_leave(outer);
-    lua_pushnumber(L, worst);
+    lua_pushnumber(L, lcl_plain(worst));
     return lcl_done(L, status, 1);
 }
 

@@ -150,14 +150,13 @@ static int layer_index(lua_State *L) {
     const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
     for (const struct property *p = properties; p->name; p++)
         if (!strcmp(p->name, name)) return p->get(L, layer);
-    lcl_error(
-        L, "a layer has no %s; it has name, role, block, weight, bias, held, outputs, inputs and, where fused, q, k, v",
-        lcl_describe(L, 2));
+    lcl_no_field(L, "a layer", &properties->name, sizeof *properties);
 }
 
 static int layer_newindex(lua_State *L) {
     check(L);
-    lcl_error(L, "a layer's %s cannot be replaced; write into it: layer.weight:copy_(values)", lcl_describe(L, 2));
+    lcl_error(L, "a layer's '%s' cannot be assigned to; write into the tensors: layer.weight:copy_(values)",
+              luaL_tolstring(L, 2, NULL));
 }
 
 static int layer_sparsity(lua_State *L) {

@@ -41,12 +41,39 @@ static int handle_gc(lua_State *L) {
 /* Registry key of the Lua error behind LC_EEXTERNAL. */
 static char kept_error;
 
+static const char *short_name(const lcl_type *type) {
+    const char *dot = strrchr(type->name, '.');
+    return dot ? dot + 1 : type->name;
+}
+
+/* "a mask", "an optimizer". */
+static const char *push_kind(lua_State *L, const lcl_type *type) {
+    const char *name = short_name(type);
+    return lua_pushfstring(L, "%s %s", strchr("aeiou", *name) ? "an" : "a", name);
+}
+
+static int no_method(lua_State *L) {
+    static const char *const no_fields[] = {NULL};
+    lcl_no_field(L, lua_tostring(L, lua_upvalueindex(2)), no_fields, sizeof *no_fields);
+}
+
+/* Reading a name that the table of methods on top has not is an error. */
+static void refuse_other_names(lua_State *L, const lcl_type *type) {
+    lua_createtable(L, 0, 1);
+    lua_pushvalue(L, -2);
+    push_kind(L, type);
+    lua_pushcclosure(L, no_method, 2);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, -2);
+}
+
 void lcl_register(lua_State *L, const lcl_type *type) {
     lua_pushboolean(L, false);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &kept_error);
     if (luaL_newmetatable(L, type->name)) {
         lua_createtable(L, 0, 16);
         if (type->methods) luaL_setfuncs(L, type->methods, 0);
+        refuse_other_names(L, type);
         lua_setfield(L, -2, "__index");
         lua_pushcfunction(L, handle_gc);
         lua_setfield(L, -2, "__gc");
@@ -94,11 +121,6 @@ static lcl_handle *to_handle(lua_State *L, int index, const lcl_type *type) {
     return h && lua_rawlen(L, index) == sizeof *h && h->type == type ? h : NULL;
 }
 
-static const char *short_name(const lcl_type *type) {
-    const char *dot = strrchr(type->name, '.');
-    return dot ? dot + 1 : type->name;
-}
-
 static void *living(lua_State *L, lcl_handle *h) {
     if (h->object) return h->object;
     if (h->type == &LCL_TENSOR) lcl_error(L, "this tensor was freed by lc.scope");
@@ -113,8 +135,7 @@ void *lcl_test(lua_State *L, int arg, const lcl_type *type) {
 void *lcl_check(lua_State *L, int arg, const lcl_type *type) {
     lcl_handle *h = to_handle(L, arg, type);
     if (h) return living(L, h);
-    const char *name = short_name(type);
-    lcl_expected(L, arg, lua_pushfstring(L, "%s %s", strchr("aeiou", *name) ? "an" : "a", name));
+    lcl_expected(L, arg, push_kind(L, type));
 }
 
 lc_tensor *lcl_peek(lua_State *L, int index) {
@@ -273,6 +294,7 @@ const char *lcl_describe(lua_State *L, int index) {
     case LUA_TSTRING:
         return lua_pushfstring(L, "the string '%s'", lua_tostring(L, index));
     case LUA_TNUMBER:
+        if (lua_tonumber(L, index) != lua_tonumber(L, index)) return "nan";
         lua_pushvalue(L, index); /* a copy, because conversion changes the value in place */
         return lua_pushfstring(L, "%s", lua_tostring(L, -1));
     case LUA_TBOOLEAN:
@@ -289,6 +311,43 @@ const char *lcl_describe(lua_State *L, int index) {
     default:
         return lua_pushfstring(L, "a %s", luaL_typename(L, index));
     }
+}
+
+/* Pushes a function of lacuna.errors. */
+static void push_errors(lua_State *L, const char *function) {
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "lacuna.errors");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, function);
+    lua_remove(L, -2);
+}
+
+const char *lcl_suggestion(lua_State *L, const char *word) {
+    push_errors(L, "suggestion");
+    lua_insert(L, -2);
+    lua_pushstring(L, word);
+    lua_insert(L, -2);
+    lua_call(L, 2, 1);
+    return lua_tostring(L, -1);
+}
+
+void lcl_no_field(lua_State *L, const char *what, const char *const *name, size_t size) {
+    if (lua_type(L, 2) != LUA_TSTRING) lcl_error(L, "%s has no %s", what, lcl_describe(L, 2));
+    push_errors(L, "no_field");
+    lua_pushstring(L, what);
+    lua_pushvalue(L, 2);
+    lua_newtable(L);
+    int list = lua_gettop(L), count = 0;
+    for (lua_pushnil(L); lua_next(L, lua_upvalueindex(1)); lua_pop(L, 1)) {
+        lua_pushvalue(L, -2);
+        lua_rawseti(L, list, ++count);
+    }
+    for (; *name; name = (const char *const *)((const char *)name + size)) {
+        lua_pushstring(L, *name);
+        lua_rawseti(L, list, ++count);
+    }
+    lua_call(L, 3, 1);
+    lcl_error(L, "%s", lua_tostring(L, -1));
 }
 
 void lcl_expected(lua_State *L, int arg, const char *expected) {

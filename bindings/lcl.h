@@ -9,6 +9,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
+#include <math.h>
 
 #include "base/random.h"
 #include "tensor/tensor.h"
@@ -87,6 +88,11 @@ _Noreturn void lcl_error(lua_State *L, const char *format, ...) LC_PRINTF(2, 3);
 _Noreturn void lcl_expected(lua_State *L, int arg, const char *expected);
 /* What messages call the running C function: the name in its row, else that by which Lua called it. */
 const char *lcl_function_name(lua_State *L);
+/* Replaces the list of names on top of the stack by " (did you mean 'x'?)", or "" when none is near `word`. */
+const char *lcl_suggestion(lua_State *L, const char *word);
+/* For an __index whose key is argument 2 and whose methods are upvalue 1: raises "a model has no 'blcoks' (did you mean
+ * 'blocks'?)". `name` is the first of further fields, in an array of rows of `size` bytes whose last has NULL there. */
+_Noreturn void lcl_no_field(lua_State *L, const char *what, const char *const *name, size_t size);
 /* What the value at `index` is, for messages: "nil", "a tensor", "the string 'abc'". */
 const char *lcl_describe(lua_State *L, int index);
 
@@ -110,9 +116,13 @@ lc_status lcl_call(lua_State *L, int arguments, int results);
 /* -- arguments: strict, no conversion from strings (lcl_args.c) -- */
 
 int64_t lcl_integer(lua_State *L, int arg); /* a float with an integral value is an integer */
-double lcl_number(lua_State *L, int arg);
+double lcl_number(lua_State *L, int arg);   /* NaN without a sign */
 bool lcl_boolean(lua_State *L, int arg);
 const char *lcl_string(lua_State *L, int arg);
+/* NaN without a sign: processors set one, and printf and Lua would show it as -nan. For what people see. */
+static inline double lcl_plain(double value) {
+    return isnan(value) ? fabs(value) : value;
+}
 /* Counting: what is written in Lua counts from 1, negatives from the end. These are the only ones that shift. */
 int lcl_dim(lua_State *L, int arg, int ndim);           /* 1..ndim or -ndim..-1 -> 0..ndim-1 */
 int64_t lcl_index(lua_State *L, int arg, int64_t size); /* 1..size or -size..-1 -> 0..size-1 */
@@ -161,6 +171,9 @@ typedef struct lcl_option_set {
 /* Reads the table at `arg` (nil = {}) into `out`, defaults first. Unknown names raise with a suggestion. ANY rows are
  * only checked for their name. */
 void lcl_options(lua_State *L, int arg, const lcl_option_set *set, void *out);
+
+/* The same for a table whose list part is data: only the names in it are checked, and nothing is read. */
+void lcl_names(lua_State *L, int arg, const lcl_option_set *set);
 
 /* One function of the language; help() and completion read the words. */
 typedef struct lcl_function {

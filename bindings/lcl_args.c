@@ -19,7 +19,7 @@ int64_t lcl_integer(lua_State *L, int arg) {
 
 double lcl_number(lua_State *L, int arg) {
     if (lua_type(L, arg) != LUA_TNUMBER) lcl_expected(L, arg, "a number");
-    return lua_tonumber(L, arg);
+    return lcl_plain(lua_tonumber(L, arg));
 }
 
 bool lcl_boolean(lua_State *L, int arg) {

@@ -16,16 +16,9 @@ static void push_names(lua_State *L, const lcl_option *rows) {
     }
 }
 
-/* Pushes " (did you mean 'x'?)", or "" when no row is near `word`. */
 static const char *push_suggestion(lua_State *L, const char *word, const lcl_option *rows) {
-    lua_getglobal(L, "require");
-    lua_pushliteral(L, "lacuna.errors");
-    lua_call(L, 1, 1);
-    lua_getfield(L, -1, "suggestion");
-    lua_pushstring(L, word);
     push_names(L, rows);
-    lua_call(L, 2, 1);
-    return lua_tostring(L, -1);
+    return lcl_suggestion(L, word);
 }
 
 /* Pushes "'row', 'layer' or 'model'". */
@@ -80,7 +73,7 @@ static void read_option(lua_State *L, const lcl_option_set *set, const lcl_optio
     }
     case LCL_NUMBER: {
         if (type != LUA_TNUMBER) wrong_kind(L, set, row, value);
-        double number = lua_tonumber(L, value);
+        double number = lcl_plain(lua_tonumber(L, value));
         check_range(L, set, row, number);
         *(double *)slot = number;
         break;
@@ -135,6 +128,19 @@ static const lcl_option *find_row(const lcl_option_set *set, const char *name) {
     return NULL;
 }
 
+/* The row that the string at `key` names. */
+static const lcl_option *named_row(lua_State *L, int key, const lcl_option_set *set) {
+    const char *name = lua_tostring(L, key);
+    const lcl_option *row = find_row(set, name);
+    if (!row) lcl_error(L, "%s: unknown option '%s'%s", set->function, name, push_suggestion(L, name, set->rows));
+    return row;
+}
+
+void lcl_names(lua_State *L, int arg, const lcl_option_set *set) {
+    for (lua_pushnil(L); lua_next(L, arg); lua_pop(L, 1))
+        if (lua_type(L, -2) == LUA_TSTRING) named_row(L, -2, set);
+}
+
 void lcl_options(lua_State *L, int arg, const lcl_option_set *set, void *out) {
     for (const lcl_option *row = set->rows; row->name; row++)
         if (row->fallback) read_fallback(row, out);
@@ -147,11 +153,7 @@ void lcl_options(lua_State *L, int arg, const lcl_option_set *set, void *out) {
             if (lua_type(L, -2) != LUA_TSTRING)
                 lcl_error(L, "%s: options have names, as in {%s = ...}; got one numbered %s", set->function,
                           set->rows[0].name, lcl_describe(L, -2));
-            const char *name = lua_tostring(L, -2);
-            const lcl_option *row = find_row(set, name);
-            if (!row)
-                lcl_error(L, "%s: unknown option '%s'%s", set->function, name, push_suggestion(L, name, set->rows));
-            read_option(L, set, row, lua_gettop(L), out);
+            read_option(L, set, named_row(L, -2, set), lua_gettop(L), out);
         }
     }
     for (const lcl_option *row = set->rows; row->name; row++) {

@@ -97,7 +97,8 @@ static int mask_from(lua_State *L) {
     return lcl_done(L, lc_mask_new(layers, keep, slot), 1);
 }
 
-static int mask_of(lua_State *L) {
+/* A mask that `make` reads off the layers at argument 1, or all of a model's. */
+static int mask_read(lua_State *L, lc_status (*make)(const lc_selection *, lc_mask **)) {
     lc_model *model = lcl_test(L, 1, &LCL_MODEL);
     lc_selection *layers;
     if (model) {
@@ -108,7 +109,15 @@ static int mask_of(lua_State *L) {
         layers = lcl_layers(L, 1);
     }
     lc_mask **slot = lcl_push(L, &LCL_MASK);
-    return lcl_done(L, lc_mask_of(layers, slot), 1);
+    return lcl_done(L, make(layers, slot), 1);
+}
+
+static int mask_of(lua_State *L) {
+    return mask_read(L, lc_mask_of);
+}
+
+static int mask_held(lua_State *L) {
+    return mask_read(L, lc_mask_held);
 }
 
 /* -- methods ------------------------------------------------------------------------------------------------------ */
@@ -175,7 +184,9 @@ static int mask_violations(lua_State *L) {
 static const lcl_function methods[] = {
     {"hold", mask_hold, "mask:hold({model, keep_values}) -> mask",
      "Zeroes what is pruned and keeps it zero in training, in place of what these layers held.", &hold_set},
-    {"lift", mask_lift, "mask:lift(model) -> mask", "Lets go: pruned weights stay zero until they are trained again."},
+    {"lift", mask_lift, "mask:lift(model) -> mask",
+     "The layers that hold this mask let go: pruned weights stay zero until they are trained again. A layer that was "
+     "pruned further since holds that later mask, and keeps it."},
     {"apply", mask_apply, "mask:apply(model) -> mask", "Zeroes what is pruned, once."},
     {"sparsity", mask_sparsity, "mask:sparsity() -> number", "Share of weights that are pruned."},
     {"count", mask_count, "mask:count() -> pruned, weights", "How many weights are pruned, and of how many."},
@@ -283,6 +294,8 @@ static const lcl_function functions[] = {
     {"from", mask_from, "lc.mask.from(layers, function(layer) or {[layer] = tensor}) -> mask",
      "A mask of boolean tensors (O, I), true = kept. A layer without one is wholly kept."},
     {"of", mask_of, "lc.mask.of(model or layers) -> mask", "What is not zero now."},
+    {"held", mask_held, "lc.mask.held(model or layers) -> mask",
+     "What the layers hold; a layer that holds nothing is wholly kept."},
     {0},
 };
 

@@ -189,16 +189,27 @@ static int model_blocks(lua_State *L) {
     return select_parts(L, LC_PART_BLOCK);
 }
 
+/* Raises for a name that no parameter has: with a near one, or what the model has, or what the name is instead. */
+_Noreturn static void no_parameter(lua_State *L, lc_model *m, const char *name) {
+    lc_selection **slot = lcl_push(L, &LCL_SELECTION);
+    lcl_done(L, lc_select_all(m, LC_PART_PARAMETER, slot), 0);
+    lua_newtable(L);
+    for (int64_t i = 0; i < (*slot)->n; i++) {
+        lua_pushstring(L, lc_selected_param(*slot, i)->name);
+        lua_rawseti(L, -2, i + 1);
+    }
+    const char *near = lcl_suggestion(L, name);
+    if (*near) lcl_error(L, "parameter: there is no '%s'%s", name, near);
+    slot = lcl_push(L, &LCL_SELECTION);
+    lcl_done(L, lc_select_matching(m, LC_PART_PARAMETER, name, slot), 0);
+    lcl_error(L, "parameter: '%s' is not the name of one parameter; model:parameters '%s' selects several", name, name);
+}
+
 static int model_parameter(lua_State *L) {
     lc_model *m = check(L);
     const char *name = lcl_string(L, 2);
     lc_param *p = lc_model_param(m, name);
-    if (!p) {
-        lc_selection **slot = lcl_push(L, &LCL_SELECTION); /* for its message, which lists what there is */
-        lcl_done(L, lc_select_matching(m, LC_PART_PARAMETER, name, slot), 0);
-        lcl_error(L, "parameter: '%s' is not the name of one parameter; model:parameters '%s' selects several", name,
-                  name);
-    }
+    if (!p) no_parameter(L, m, name);
     lcl_push_param(L, p);
     return 1;
 }
@@ -280,7 +291,7 @@ static const int32_t *push_tokens(lua_State *L, int index, int64_t *n) {
 
 /* Pushes the number, and the table {protocol, tokens, windows}. */
 static int push_perplexity(lua_State *L, const char *protocol, const lc_perplexity_result *result) {
-    lua_pushnumber(L, result->perplexity);
+    lua_pushnumber(L, lcl_plain(result->perplexity));
     lua_createtable(L, 0, 3);
     lua_pushstring(L, protocol);
     lua_setfield(L, -2, "protocol");
@@ -400,7 +411,7 @@ static int model_index(lua_State *L) {
     const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
     for (const struct property *p = properties; p->name; p++)
         if (!strcmp(p->name, name)) return p->get(L, m);
-    lcl_error(L, "a model has no %s", lcl_describe(L, 2));
+    lcl_no_field(L, "a model", &properties->name, sizeof *properties);
 }
 
 static int model_newindex(lua_State *L) {

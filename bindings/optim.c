@@ -100,7 +100,7 @@ static int clip(lua_State *L) {
     if (!(limit > 0)) lcl_error(L, "clip: the norm must be above 0, got %g", limit);
     lcl_done(L, lc_optim_norm(o, &norm), 0);
     lcl_done(L, lc_optim_scale(o, lc_clip_factor(norm, limit)), 0);
-    lua_pushnumber(L, norm);
+    lua_pushnumber(L, lcl_plain(norm));
     return 1;
 }
 

@@ -7,6 +7,11 @@
 
 #define MAX_KNOTS 256
 
+static const lcl_option knot_rows[] = {{"step", LCL_ANY, .doc = "in place of a share of training"}, {0}};
+static const lcl_option curve_rows[] = {{"curve", LCL_ANY, .doc = "'linear', 'cubic' or 'cosine'"}, {0}};
+static const lcl_option_set knot_set = {"schedule: a knot", knot_rows}, ramp_set = {"ramp", curve_rows};
+static const lcl_option_set schedule_set = {"schedule", curve_rows + 1}; /* no names at all */
+
 /* Reads {value, from} or {value, step = N} at the top of the stack. */
 static lc_knot read_knot(lua_State *L, int number) {
     if (!lua_istable(L, -1))
@@ -14,6 +19,7 @@ static lc_knot read_knot(lua_State *L, int number) {
                   lcl_describe(L, -1));
     lc_knot k = {0};
     int knot = lua_gettop(L);
+    lcl_names(L, knot, &knot_set);
     if (lua_rawgeti(L, knot, 1) != LUA_TNUMBER)
         lcl_error(L, "schedule: knot %d: the value must be a number, got %s", number, lcl_describe(L, -1));
     k.value = lua_tonumber(L, -1);
@@ -59,6 +65,7 @@ lc_schedule *lcl_schedule(lua_State *L, int arg) {
         return *slot;
     }
     if (!lua_istable(L, arg)) lcl_expected(L, arg, "a number, a knot list {{value, from}, ...} or a schedule");
+    lcl_names(L, arg, &schedule_set);
     push_knots(L, arg, LC_CURVE_HOLD);
     return lcl_test(L, -1, &LCL_SCHEDULE);
 }
@@ -74,6 +81,7 @@ static int make_ramp(lua_State *L) {
         lc_curve curve;
     } curves[] = {{"linear", LC_CURVE_LINEAR}, {"cubic", LC_CURVE_CUBIC}, {"cosine", LC_CURVE_COSINE}};
     if (!lua_istable(L, 1)) lcl_expected(L, 1, "a knot list {{value, from}, ..., curve = \"linear\"}");
+    lcl_names(L, 1, &ramp_set);
     int type = lua_getfield(L, 1, "curve");
     const char *name = type == LUA_TNIL ? "linear" : type == LUA_TSTRING ? lua_tostring(L, -1) : "";
     for (int i = 0; i < 3; i++)
@@ -88,7 +96,7 @@ static int schedule_at(lua_State *L) {
         lcl_error(L, "at: progress is the share of training done, from 0 to 1, got %g", progress);
     if (lc_schedule_by_step(s) && lua_isnoneornil(L, 3))
         lcl_error(L, "at: this schedule has knots at steps: give the step too, s:at(t.progress, t.step)");
-    lua_pushnumber(L, lc_schedule_at(s, progress, lua_isnoneornil(L, 3) ? 1 : lcl_integer(L, 3)));
+    lua_pushnumber(L, lcl_plain(lc_schedule_at(s, progress, lua_isnoneornil(L, 3) ? 1 : lcl_integer(L, 3))));
     return 1;
 }
 
@@ -122,7 +130,7 @@ static int schedule_tostring(lua_State *L) {
     luaL_Buffer b;
     char *room = luaL_buffinitsize(L, &b, 4096);
     char *text = NULL;
-    lc_status status = lc_schedule_text(s, &text);
+    lc_status status = lc_schedule_text(s, 6, &text);
     if (!status) {
         size_t length = strlen(text);
         memcpy(room, text, length < 4096 ? length : 4096);

@@ -188,8 +188,8 @@ static int selection_index(lua_State *L) {
         return 1;
     }
     lua_pushvalue(L, 2);
-    if (lua_rawget(L, lua_upvalueindex(1)) == LUA_TNIL)
-        lcl_error(L, "a selection has no %s; index it with 1..%lld", lcl_describe(L, 2), (long long)s->n);
+    static const char *const no_fields[] = {NULL};
+    if (lua_rawget(L, lua_upvalueindex(1)) == LUA_TNIL) lcl_no_field(L, "a selection", no_fields, sizeof *no_fields);
     return 1;
 }
 

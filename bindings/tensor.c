@@ -190,27 +190,6 @@ static const struct property {
     {"name", get_name},     {NULL, NULL},
 };
 
-/* Raises for a name that tensors do not have; upvalue 1 is the table of methods. */
-static int unknown_name(lua_State *L, const char *name) {
-    lua_getglobal(L, "require");
-    lua_pushliteral(L, "lacuna.errors");
-    lua_call(L, 1, 1);
-    lua_getfield(L, -1, "suggestion");
-    lua_pushstring(L, name);
-    lua_newtable(L);
-    int list = lua_gettop(L), count = 0;
-    for (lua_pushnil(L); lua_next(L, lua_upvalueindex(1)); lua_pop(L, 1)) {
-        lua_pushvalue(L, -2);
-        lua_rawseti(L, list, ++count);
-    }
-    for (const struct property *p = properties; p->name; p++) {
-        lua_pushstring(L, p->name);
-        lua_rawseti(L, list, ++count);
-    }
-    lua_call(L, 2, 1);
-    lcl_error(L, "a tensor has no '%s'%s", name, lua_tostring(L, -1));
-}
-
 /* x.shape, x:exp, x[1], x[{...}]; upvalue 1 is the table of methods. */
 static int tensor_index(lua_State *L) {
     int type = lua_type(L, 2);
@@ -221,7 +200,7 @@ static int tensor_index(lua_State *L) {
     const char *name = lua_tostring(L, 2);
     for (const struct property *p = properties; p->name; p++)
         if (strcmp(p->name, name) == 0) return p->get(L, x);
-    return unknown_name(L, name);
+    lcl_no_field(L, "a tensor", &properties->name, sizeof *properties);
 }
 
 /* x[1] = v, and x.grad = nil. */

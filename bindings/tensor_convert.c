@@ -8,7 +8,9 @@ static int table_shape(lua_State *L, int arg, int64_t shape[LC_MAX_DIMS]) {
     int ndim = 0, top = lua_gettop(L);
     lua_pushvalue(L, arg);
     while (lua_istable(L, -1)) {
-        if (ndim == LC_MAX_DIMS) lcl_error(L, "tensor: tables are nested deeper than %d", LC_MAX_DIMS);
+        if (ndim == LC_MAX_DIMS)
+            lcl_error(L, "tensor: tables are nested deeper than the %d dimensions of a tensor, or contain themselves",
+                      LC_MAX_DIMS);
         shape[ndim++] = (int64_t)lua_rawlen(L, -1);
         lua_rawgeti(L, -1, 1);
     }
@@ -75,7 +77,7 @@ static void push_value(lua_State *L, const lc_tensor *t, int64_t position) {
     if (t->dtype == LC_BOOL)
         lua_pushboolean(L, lc_get_i64(t, position) != 0);
     else if (lc_dtype_is_float(t->dtype))
-        lua_pushnumber(L, lc_get_f64(t, position));
+        lua_pushnumber(L, lcl_plain(lc_get_f64(t, position)));
     else
         lua_pushinteger(L, lc_get_i64(t, position));
 }

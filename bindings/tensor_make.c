@@ -144,14 +144,11 @@ static int eye(lua_State *L) {
 
 /* -- written down -- */
 
-/* Whether the nested table on top of the stack holds booleans: its first entry tells. */
+/* Whether the nested table on top of the stack holds booleans: its first entry tells. A tensor is not nested deeper. */
 static bool holds_booleans(lua_State *L) {
     int top = lua_gettop(L);
     lua_pushvalue(L, top);
-    while (lua_istable(L, -1)) {
-        luaL_checkstack(L, 2, NULL);
-        lua_rawgeti(L, -1, 1);
-    }
+    for (int depth = 0; depth < LC_MAX_DIMS && lua_istable(L, -1); depth++) lua_rawgeti(L, -1, 1);
     bool booleans = lua_isboolean(L, -1);
     lua_settop(L, top);
     return booleans;

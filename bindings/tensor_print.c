@@ -45,8 +45,8 @@ static void add_statistics(luaL_Buffer *b, lc_tensor *x) {
     statistics s = measure(x);
     if (s.count) {
         double deviation = s.count > 1 ? sqrt(s.squares / (double)(s.count - 1)) : 0;
-        snprintf(text, sizeof text, "  min %.4g  max %.4g  mean %.4g  std %.4g  zeros %.1f%%", s.min, s.max, s.mean,
-                 deviation, 100 * (double)s.zeros / (double)(s.count + s.not_finite));
+        snprintf(text, sizeof text, "  min %.4g  max %.4g  mean %.4g  std %.4g  zeros %.1f%%", s.min, s.max,
+                 lcl_plain(s.mean), lcl_plain(deviation), 100 * (double)s.zeros / (double)(s.count + s.not_finite));
         luaL_addstring(b, text);
     }
     if (s.not_finite) {
@@ -64,7 +64,7 @@ static void format_number(const lc_tensor *x, int64_t position, char text[CELL])
     if (x->dtype == LC_BOOL)
         snprintf(text, CELL, "%s", lc_get_i64(x, position) ? "true" : "false");
     else if (lc_dtype_is_float(x->dtype))
-        snprintf(text, CELL, "%.4g", lc_get_f64(x, position));
+        snprintf(text, CELL, "%.4g", lcl_plain(lc_get_f64(x, position)));
     else
         snprintf(text, CELL, "%lld", (long long)lc_get_i64(x, position));
 }

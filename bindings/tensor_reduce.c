@@ -38,7 +38,9 @@ static void read_dims(lua_State *L, int arg, const lc_tensor *x, bool reduced[LC
     int64_t count = (int64_t)lua_rawlen(L, arg);
     for (int64_t i = 1; i <= count; i++) {
         lua_rawgeti(L, arg, i);
-        reduced[lcl_dim(L, lua_gettop(L), x->ndim)] = true;
+        int dim = lcl_dim(L, lua_gettop(L), x->ndim);
+        if (reduced[dim]) lcl_error(L, "%s: dimension %d is in the list twice", lcl_function_name(L), dim + 1);
+        reduced[dim] = true;
         lua_pop(L, 1);
     }
 }
@@ -95,10 +97,18 @@ static int variance(lua_State *L) {
     return reduce_with(L, read_options(L, 3, &variance_set));
 }
 
+/* Where the variance is 0, a root of 1 stands in and 0 is put back: the root's slope there is infinite, and the gradient
+ * would be NaN instead of 0. */
 static int deviation(lua_State *L) {
     variance(L);
-    lc_tensor *v = lcl_tensor(L, -1);
-    return lcl_apply(L, LC_OP_SQRT, NULL, &v, 1, 1);
+    lc_tensor *in[2] = {lcl_tensor(L, -1)};
+    lcl_apply(L, LC_OP_NOT, NULL, in, 1, 1);
+    in[1] = lcl_tensor(L, -1);
+    lcl_apply(L, LC_OP_MASKED_FILL, &(lc_attr){.a = 1}, in, 2, 1);
+    in[0] = lcl_tensor(L, -1);
+    lcl_apply(L, LC_OP_SQRT, NULL, in, 1, 1);
+    in[0] = lcl_tensor(L, -1);
+    return lcl_apply(L, LC_OP_MASKED_FILL, &(lc_attr){.a = 0}, in, 2, 1);
 }
 
 static int cumsum(lua_State *L) {

@@ -170,7 +170,8 @@ static int tokenizer_index(lua_State *L) {
     const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
     if (strcmp(name, "bos") == 0) return push_id(L, lc_tokenizer_bos(t)); /* put before every text */
     if (strcmp(name, "eos") == 0) return push_id(L, lc_tokenizer_eos(t)); /* ends a text */
-    lcl_error(L, "a tokenizer has no %s", lcl_describe(L, 2));
+    static const char *const ids[] = {"bos", "eos", NULL};
+    lcl_no_field(L, "a tokenizer", ids, sizeof *ids);
 }
 
 /* -- making -- */

@@ -332,7 +332,7 @@ static int trainer_norm(lua_State *L) {
     lc_status status = lc_trainer_norm(t, &norm);
     lcl_leave(outer);
     lcl_done(L, status, 0);
-    lua_pushnumber(L, norm);
+    lua_pushnumber(L, lcl_plain(norm));
     return 1;
 }
 
@@ -342,7 +342,7 @@ static const char *const moments[] = {"none", "begun", "forward", "backward", "u
 static int trainer_state(lua_State *L) {
     lc_trainer *t = check_trainer(L);
     lua_pushinteger(L, t->step);
-    lua_pushnumber(L, t->loss);
+    lua_pushnumber(L, lcl_plain(t->loss));
     lua_pushnumber(L, t->lr);
     lua_pushnumber(L, lc_progress(t->step, t->options.steps));
     lua_pushinteger(L, t->tokens);
@@ -380,7 +380,7 @@ static int evaluate(lua_State *L) {
         data ? lc_evaluate(model, data, batch_size, &sum, &count) : lc_evaluate_batch(model, &batch, &sum, &count);
     lcl_leave(outer);
     lcl_done(L, status, 0);
-    lua_pushnumber(L, sum);
+    lua_pushnumber(L, lcl_plain(sum));
     lua_pushinteger(L, count);
     return 2;
 }

@@ -10,6 +10,7 @@ end
 
 local function show_leaf(value)
   if type(value) == "string" then return (("%q"):format(value):gsub("\\\n", "\\n")) end
+  if value ~= value then return "nan" end -- without the sign that processors give it
   return tostring(value)
 end
 

@@ -4,6 +4,7 @@
 
 local options = require "lacuna.options"
 local errors = require "lacuna.errors"
+local files = require "lacuna.core.files"
 
 local own_rows = {
   { name = "blas_kernels", kind = "choice", choices = { "auto", "env" },
@@ -118,6 +119,14 @@ local function run_code(list)
   return 0
 end
 
+--- The recipe in a file, or on standard input (nil). Its first line may be one for the shell.
+local function load_recipe(file)
+  if not file then return loadfile(nil, "t", strict_environment()) end
+  local text = files.read(file)
+  if not text then return nil, ("cannot open %s: No such file or directory"):format(file) end
+  return load(text:gsub("^\xEF\xBB\xBF", ""):gsub("^#[^\n]*", ""), "@" .. file, "t", strict_environment())
+end
+
 --- Runs a recipe's file; "-" is standard input.
 local function run_recipe(path, arguments)
   local file = path ~= "-" and path or nil
@@ -125,7 +134,7 @@ local function run_recipe(path, arguments)
   local directory = file and file:match "^(.*)/"
   if directory then package.path = package.path .. ";" .. directory .. "/?.lua" end
   return run(function()
-    local chunk, problem = loadfile(file, "t", strict_environment())
+    local chunk, problem = load_recipe(file)
     if not chunk then error(problem, 0) end
     chunk(table.unpack(arguments))
   end)

@@ -9,10 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "base/pool.h"
 #include "base/strbuf.h"
 
 static uint64_t fail_at;
@@ -50,8 +52,7 @@ static lc_status fail_errno(const char *path, const char *what, int error) {
                    advice(error));
 }
 
-/* -- reading
- * ------------------------------------------------------------------------------------------------------------------ */
+/* -- reading -- */
 
 struct lc_reader {
     int fd;
@@ -87,25 +88,30 @@ static lc_status remember(const char *path) {
     return LC_OK;
 }
 
+/* Refuses what has no size and cannot be read twice. */
+static lc_status check_regular(const char *path, const struct stat *st) {
+    if (S_ISREG(st->st_mode)) return LC_OK;
+    if (S_ISDIR(st->st_mode)) return fail_errno(path, "read as a file", EISDIR);
+    if (S_ISFIFO(st->st_mode))
+        return lc_fail(LC_EIO,
+                       "%s: cannot read from a pipe, named or made by the shell's <(...); write what comes "
+                       "out of it into a file, and give that",
+                       path);
+    return lc_fail(LC_EIO, "%s: cannot read from a device or socket; give the path of a plain file", path);
+}
+
 lc_status lc_reader_open(const char *path, lc_reader **out) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); /* a pipe that nobody writes to must not block */
     if (fd < 0) return fail_errno(path, "open", errno);
     struct stat st;
-    if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
-        int error = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
-        close(fd);
-        return fail_errno(path, "read as a file", error);
-    }
-    if (remember(path)) {
-        close(fd);
-        return LC_ENOMEM;
-    }
-    lc_reader *r = lc_alloc(sizeof *r);
+    lc_status status = fstat(fd, &st) ? fail_errno(path, "read", errno) : check_regular(path, &st);
+    if (!status) status = remember(path);
+    lc_reader *r = status ? NULL : lc_alloc(sizeof *r);
     char *copy = r ? lc_strdup(path) : NULL;
     if (!copy) {
         lc_free(r);
         close(fd);
-        return LC_ENOMEM;
+        return status ? status : LC_ENOMEM;
     }
     *r = (lc_reader){fd, (uint64_t)st.st_size, copy};
     *out = r;
@@ -169,14 +175,17 @@ done:
     return status;
 }
 
-/* -- writing
- * ------------------------------------------------------------------------------------------------------------------ */
+/* -- writing -- */
 
 #define WRITE_BUFFER ((size_t)1 << 20)
+/* So often the disk is given what was written, and what was given before is waited for: the fsync at the end is then short, and Ctrl-C
+ * finds its answer between two pieces. */
+#define SYNC_BYTES ((off_t)4 << 20)
 
 struct lc_writer {
     int fd;
     size_t used;
+    off_t written, given; /* bytes written, and of these handed to the disk */
     char *path, *temporary, *buffer;
 };
 
@@ -231,17 +240,33 @@ lc_status lc_writer_open(const char *path, lc_writer **out) {
     return LC_OK;
 }
 
+/* Not every file system can; the fsync at the end does it then. */
+static void keep_disk_busy(lc_writer *w) {
+    if (w->written - w->given < SYNC_BYTES) return;
+    off_t before = lc_max(0, w->given - SYNC_BYTES);
+    sync_file_range(w->fd, w->given, w->written - w->given, SYNC_FILE_RANGE_WRITE);
+    sync_file_range(w->fd, before, w->given - before, SYNC_FILE_RANGE_WAIT_BEFORE);
+    w->given = w->written;
+}
+
+static lc_status write_now(lc_writer *w, const void *data, size_t length) {
+    int error = write_all(w->fd, data, length);
+    if (error) return fail_errno(w->path, "write", error);
+    w->written += (off_t)length;
+    keep_disk_busy(w);
+    return LC_OK;
+}
+
 static lc_status flush(lc_writer *w) {
-    int error = write_all(w->fd, w->buffer, w->used);
+    size_t used = w->used;
     w->used = 0;
-    return error ? fail_errno(w->path, "write", error) : LC_OK;
+    return write_now(w, w->buffer, used);
 }
 
 lc_status lc_writer_write(lc_writer *w, const void *data, size_t length) {
     if (length >= WRITE_BUFFER) {
         LC_TRY(flush(w));
-        int error = write_all(w->fd, data, length);
-        return error ? fail_errno(w->path, "write", error) : LC_OK;
+        return write_now(w, data, length);
     }
     if (w->used + length > WRITE_BUFFER) LC_TRY(flush(w));
     memcpy(w->buffer + w->used, data, length);
@@ -265,7 +290,9 @@ static void sync_directory_of(const char *path) {
 
 lc_status lc_writer_commit(lc_writer *w) {
     lc_status status = flush(w);
+    if (!status) status = lc_poll();
     if (!status && fsync(w->fd)) status = fail_errno(w->path, "write", errno);
+    if (!status) status = lc_poll(); /* a disk may take its time */
     int closed = close(w->fd);
     w->fd = -1;
     if (!status && closed) status = fail_errno(w->path, "write", errno);
@@ -304,8 +331,36 @@ lc_status lc_file_append(const char *path, const void *data, size_t length) {
     return error ? fail_errno(path, "write", error) : LC_OK;
 }
 
-/* -- directories
- * ----------------------------------------------------------------------------------------------------------------- */
+/* -- locks -- */
+
+struct lc_lock {
+    int fd; /* the lock is this open file's, and not inherited by programs that are started */
+};
+
+lc_status lc_lock_take(const char *path, lc_lock **out) {
+    lc_lock *l = lc_alloc(sizeof *l);
+    if (!l) return LC_ENOMEM;
+    l->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (l->fd < 0) {
+        int error = errno;
+        lc_free(l);
+        return fail_errno(path, "write", error);
+    }
+    if (flock(l->fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
+        lc_lock_release(l);
+        return lc_fail(LC_ESTATE, "%s: another process has this lock", path);
+    }
+    *out = l;
+    return LC_OK;
+}
+
+void lc_lock_release(lc_lock *l) {
+    if (!l) return;
+    close(l->fd);
+    lc_free(l);
+}
+
+/* -- directories -- */
 
 lc_status lc_make_dirs(const char *path) {
     char *part = lc_strdup(path);
@@ -366,8 +421,7 @@ char *lc_path_join(const char *dir, const char *name) {
     return lc_strbuf_take(&b, &path, NULL) ? NULL : path;
 }
 
-/* -- directories that appear whole
- * -------------------------------------------------------------------------------------------------------------- */
+/* -- directories that appear whole -- */
 
 /* The directory that holds `path`, made when it is missing. */
 static lc_status make_parent(const char *path) {

@@ -21,8 +21,8 @@ void lc_reader_close(lc_reader *r);                                             
 typedef struct lc_writer lc_writer;
 lc_status lc_writer_open(const char *path, lc_writer **out);
 lc_status lc_writer_write(lc_writer *w, const void *data, size_t length);
-/* Flush, fsync, rename over `path`, fsync the directory; frees w whatever happens. On failure the temporary file is
- * gone. */
+/* Flush, fsync, rename over `path`, fsync the directory; frees w whatever happens. On failure, LC_ECANCEL
+ * too, the temporary file is gone. */
 lc_status lc_writer_commit(lc_writer *w);
 void lc_writer_abandon(lc_writer *w); /* removes the temporary file; NULL is fine */
 
@@ -41,6 +41,11 @@ lc_status lc_remove_tree(const char *path);
 lc_status lc_directory_begin(const char *path, char **fresh);
 /* Moves the files when `status` is LC_OK, removes them when not; returns `status`, or what went wrong with the moving. */
 lc_status lc_directory_end(lc_status status, char *fresh, const char *path);
+/* A lock that one process at a time has: on the file `path`, made when missing and left there, empty. LC_ESTATE when
+ * another has it. It goes with the process, however that ends. Where the file system knows no locks nothing is locked. */
+typedef struct lc_lock lc_lock;
+lc_status lc_lock_take(const char *path, lc_lock **out);
+void lc_lock_release(lc_lock *l); /* NULL is fine */
 /* "dir/name" into fresh memory (lc_free). NULL when out of memory. */
 char *lc_path_join(const char *dir, const char *name);
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sysinfo.h>
 
 #define ALIGNMENT ((size_t)64)
 #define HUGE_PAGE ((size_t)2 << 20)
@@ -64,9 +65,29 @@ static void *refuse(size_t bytes) {
     return NULL;
 }
 
+/* What this process may use at the most: the machine's memory and swap, or less where its control group says so. */
+static size_t machine_bytes(void) {
+    static _Atomic size_t known;
+    if (known) return known;
+    struct sysinfo info;
+    size_t bytes = SIZE_MAX, limit;
+    if (sysinfo(&info) == 0) bytes = ((size_t)info.totalram + info.totalswap) * info.mem_unit;
+    FILE *f = fopen("/sys/fs/cgroup/memory.max", "r");
+    if (f && fscanf(f, "%zu", &limit) == 1 && limit < bytes) bytes = limit; /* "max" where there is no limit */
+    if (f) fclose(f);
+    return known = bytes;
+}
+
+/* The system hands out addresses for more than there is, and kills the process that writes there: what cannot fit is
+ * refused before. */
+static bool fits(size_t bytes) {
+    size_t all = machine_bytes(), live = stats.live;
+    return live < all && bytes <= all - live;
+}
+
 void *lc_alloc(size_t bytes) {
     enter();
-    bool fails = fails_now();
+    bool fails = fails_now() || !fits(bytes);
     leave();
     void *p = fails ? NULL : malloc(bytes ? bytes : 1);
     if (!p && !fails) {
@@ -90,9 +111,9 @@ void *lc_calloc(size_t count, size_t size) {
 void *lc_realloc(void *p, size_t bytes) {
     if (!p) return lc_alloc(bytes);
     enter();
-    bool fails = fails_now();
-    leave();
     size_t before = malloc_usable_size(p);
+    bool fails = fails_now() || (bytes > before && !fits(bytes - before));
+    leave();
     void *q = fails ? NULL : realloc(p, bytes ? bytes : 1);
     if (!q) return refuse(bytes);
     enter();
@@ -135,9 +156,9 @@ static int size_class(size_t *bytes) {
 
 static void *new_buffer(size_t bytes) {
     void *p = NULL;
-    size_t alignment = bytes >= 4 * HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
+    size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
     if (posix_memalign(&p, alignment, bytes)) return NULL;
-    if (alignment == HUGE_PAGE) madvise(p, bytes, MADV_HUGEPAGE);
+    if (alignment == HUGE_PAGE) madvise(p, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     return p;
 }
 
@@ -148,6 +169,7 @@ void *lc_buffer_new(size_t bytes) {
     enter();
     bool fails = fails_now();
     cached *hit = fails ? NULL : classes[class];
+    if (!hit && !fits(bytes)) fails = true;
     if (hit) {
         classes[class] = hit->next;
         stats.cached -= bytes;

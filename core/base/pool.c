@@ -21,7 +21,7 @@ typedef struct job {
     void *context;
     int64_t count;
     atomic_int_fast64_t next;
-    bool cancelled;
+    atomic_bool cancelled;
 } job;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -38,7 +38,7 @@ static bool stopping;
 static pid_t owner; /* a fork has the lock but not the workers */
 static _Thread_local bool inside;
 
-static volatile sig_atomic_t cancel_flag;
+static atomic_int cancel_flag; /* lock-free: a signal handler sets it while workers read */
 static int cancel_holds;
 
 void lc_cancel(void) {

@@ -230,7 +230,10 @@ static lc_status make_seed(lc_tensor *root, lc_tensor *seed, lc_tensor **out) {
         if (!lc_same_shape(root, seed))
             return lc_fail(LC_ESHAPE, "backward: the gradient given has shape %s, the tensor %s", LC_SHAPE(seed),
                            LC_SHAPE(root));
-        return lc_cast(seed, root->dtype, out);
+        if (seed->refs == 1 && seed->storage->refs == 1) return lc_cast(seed, root->dtype, out);
+        /* It may be the gradient of a leaf, which the pass adds into. */
+        lc_attr a = {.dtype = root->dtype};
+        return lc_run(LC_OP_COPY, &a, &seed, 1, out);
     }
     if (lc_numel(root) != 1)
         return lc_fail(LC_ESHAPE,

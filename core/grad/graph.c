@@ -97,10 +97,12 @@ static void set_saved(lc_saved *s, lc_tensor *t) {
 }
 
 /* What a product keeps of its input. An input that a linear layer's activation made (an MLP's inner width, the widest there is) is
- * made again from what went into the activation, which that layer keeps anyway: one cheap pass instead of a buffer. */
+ * made again from what went into the activation, which that layer keeps anyway: one cheap pass instead of a buffer. Not where
+ * it was changed in place since. */
 static void save_input(lc_op op, lc_saved *s, lc_tensor *x) {
     lc_node *maker = x->node;
-    if (op == LC_OP_LINEAR && maker && maker->op == LC_OP_LINEAR && maker->output[1].tensor) {
+    bool as_made = maker && x->storage->version == maker->output[0].version;
+    if (op == LC_OP_LINEAR && as_made && maker->op == LC_OP_LINEAR && maker->output[1].tensor) {
         set_saved(s, lc_tensor_retain(maker->output[1].tensor));
         s->act = maker->attr.act;
     } else {
@@ -145,7 +147,9 @@ lc_status lc_record(lc_op op, const lc_attr *attr, lc_tensor *const *in, int n_i
         if (in[i] && saves & LC_SAVE_IN(i)) save_input(op, &node->in[i].input, in[i]);
     lc_status status = LC_OK;
     for (int i = 0; i < n_out; i++) {
-        if (!out[i] || !(saves & LC_SAVE_OUT(i))) continue;
+        if (!out[i]) continue;
+        node->output[i].version = out[i]->storage->version;
+        if (!(saves & LC_SAVE_OUT(i))) continue;
         lc_tensor *bare = NULL;
         LC_GOTO(done, lc_view_alias(out[i], &bare));
         set_saved(&node->output[i], bare);

@@ -11,7 +11,7 @@
 
 typedef struct lc_saved {
     lc_tensor *tensor; /* NULL when not saved */
-    uint64_t version;
+    uint64_t version;  /* of the content when it was recorded; of an output, whether saved or not */
     lc_activation act; /* what the rule reads is this activation of `tensor`: applied again in the backward pass */
 } lc_saved;
 

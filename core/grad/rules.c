@@ -40,7 +40,8 @@ static lc_tensor *unclamped(lc_scratch *s, const lc_rule_call *call) {
     return lc_step2(s, LC_OP_EQ, x, lc_step(s, LC_OP_CLAMP, call->attr, &x, 1, NULL));
 }
 
-/* relu has gradient 0 at 0; abs too; clamp passes the gradient on at its bounds, as PyTorch does. */
+/* relu has gradient 0 at 0; abs too; clamp passes the gradient on at its bounds. Where relu met a NaN the gradient
+ * passes, so that a broken step is seen. */
 static lc_tensor *unary_gradient(lc_scratch *s, const lc_rule_call *call) {
     lc_tensor *x = call->in[0], *y = call->out[0], *dy = call->dy[0];
     /* clang-format off */
@@ -60,7 +61,7 @@ static lc_tensor *unary_gradient(lc_scratch *s, const lc_rule_call *call) {
     case LC_OP_TANH: return mul(s, dy, one_minus(s, square(s, y)));
     case LC_OP_SIGMOID: return mul(s, dy, mul(s, y, one_minus(s, y)));
     case LC_OP_ERF: return mul(s, dy, lc_step_times(s, lc_step1(s, LC_OP_EXP, neg(s, square(s, x))), M_2_SQRTPI));
-    case LC_OP_RELU: return lc_step_where(s, lc_step_number(s, LC_OP_GT, y, 0), dy);
+    case LC_OP_RELU: return lc_step_unless(s, lc_step_number(s, LC_OP_LE, y, 0), dy);
     case LC_OP_SILU: return lc_step2(s, LC_OP_SILU_BACKWARD, x, dy);
     case LC_OP_GELU: return lc_step2(s, LC_OP_GELU_BACKWARD, x, dy);
     case LC_OP_GELU_TANH: return lc_step2(s, LC_OP_GELU_TANH_BACKWARD, x, dy);
@@ -129,10 +130,16 @@ static unsigned saves_mod(const lc_attr *attr, const bool *wanted) {
     return wanted[1] ? LC_SAVE_IN(0) | LC_SAVE_IN(1) : 0;
 }
 
-/* da = dy b a^(b-1), 0 where b is 0;  db = dy a^b log a, 0 where a is 0 and b >= 0 (the limits) */
+static lc_tensor *cast(lc_scratch *s, lc_tensor *x, lc_dtype dtype) {
+    lc_attr attr = {.dtype = dtype};
+    return x->dtype == dtype ? x : lc_step(s, LC_OP_COPY, &attr, &x, 1, NULL);
+}
+
+/* da = dy b a^(b-1), 0 where b is 0;  db = dy a^b log a, 0 where a is 0 and b >= 0 (the limits). Both in the type of the
+ * result: b - 1 in b's own f32 would not do beside an a of f64. */
 static lc_status rule_pow(lc_rule_call *call) {
     lc_scratch s = {0};
-    lc_tensor *a = call->in[0], *b = call->in[1], *dy = call->dy[0];
+    lc_tensor *dy = call->dy[0], *a = cast(&s, call->in[0], dy->dtype), *b = cast(&s, call->in[1], dy->dtype);
     if (call->wanted[0]) {
         lc_tensor *slope = mul(&s, b, lc_step2(&s, LC_OP_POW, a, lc_step_number(&s, LC_OP_SUB, b, 1)));
         lc_tensor *flat = lc_step_number(&s, LC_OP_EQ, b, 0);
@@ -147,13 +154,15 @@ static lc_status rule_pow(lc_rule_call *call) {
     return lc_scratch_finish(&s, call);
 }
 
-/* minimum and maximum: to the operand that was taken; to a where they are equal. */
+/* minimum and maximum: to the operand that was taken; to a where they are equal; to both where one is NaN. */
 static lc_status rule_extremum(lc_rule_call *call) {
     lc_scratch s = {0};
-    lc_op takes_a = call->op == LC_OP_MINIMUM ? LC_OP_LE : LC_OP_GE;
-    lc_tensor *a_taken = lc_step2(&s, takes_a, call->in[0], call->in[1]);
-    if (call->wanted[0]) lc_scratch_give(&s, call, 0, lc_step_where(&s, a_taken, call->dy[0]));
-    if (call->wanted[1]) lc_scratch_give(&s, call, 1, lc_step_unless(&s, a_taken, call->dy[0]));
+    bool minimum = call->op == LC_OP_MINIMUM;
+    lc_tensor *a = call->in[0], *b = call->in[1];
+    lc_tensor *a_lost = lc_step2(&s, minimum ? LC_OP_GT : LC_OP_LT, a, b);
+    lc_tensor *b_lost = lc_step2(&s, minimum ? LC_OP_LE : LC_OP_GE, a, b);
+    if (call->wanted[0]) lc_scratch_give(&s, call, 0, lc_step_unless(&s, a_lost, call->dy[0]));
+    if (call->wanted[1]) lc_scratch_give(&s, call, 1, lc_step_unless(&s, b_lost, call->dy[0]));
     return lc_scratch_finish(&s, call);
 }
 
@@ -227,7 +236,7 @@ static lc_status rule_cumsum(lc_rule_call *call) {
 static lc_status rule_logsumexp(lc_rule_call *call) {
     lc_scratch s = {0};
     lc_tensor *y = lc_step_unreduced(&s, call, call->out[0]);
-    y = lc_step_where(&s, lc_step1(&s, LC_OP_IS_FINITE, y), y);
+    y = lc_step_unless(&s, lc_step_number(&s, LC_OP_EQ, y, -INFINITY), y);
     lc_tensor *share = lc_step1(&s, LC_OP_EXP, sub(&s, call->in[0], y));
     lc_scratch_give(&s, call, 0, mul(&s, share, lc_step_unreduced(&s, call, call->dy[0])));
     return lc_scratch_finish(&s, call);

@@ -48,7 +48,7 @@ lc_status lc_rule_matmul(lc_rule_call *call) {
 static lc_tensor *through_activation(lc_scratch *s, lc_activation act, lc_tensor *before, lc_tensor *dy) {
     switch (act) {
     case LC_ACT_RELU:
-        return lc_step_where(s, lc_step_number(s, LC_OP_GT, before, 0), dy);
+        return lc_step_unless(s, lc_step_number(s, LC_OP_LE, before, 0), dy);
     case LC_ACT_GELU:
         return lc_step2(s, LC_OP_GELU_BACKWARD, before, dy);
     case LC_ACT_GELU_TANH:

@@ -116,6 +116,34 @@ lc_status lc_mask_of(const lc_selection *layers, lc_mask **out) {
     return mask_done(status, m, out);
 }
 
+static lc_status all_kept(const lc_tensor *like, lc_tensor **out) {
+    lc_tensor *all = NULL;
+    LC_TRY(lc_tensor_new(LC_BOOL, like->ndim, like->shape, LC_CPU, &all));
+    lc_status status = lc_fill(all, 1);
+    if (status)
+        lc_tensor_release(all);
+    else
+        *out = all;
+    return status;
+}
+
+lc_status lc_mask_held(const lc_selection *layers, lc_mask **out) {
+    lc_mask *m = NULL;
+    LC_TRY(check_layers(layers));
+    LC_TRY(mask_new(layers->model, layers->n, &m));
+    lc_status status = LC_OK;
+    for (int64_t i = 0; i < layers->n && !status; i++) {
+        const lc_layer *layer = lc_selected_layer(layers, i);
+        lc_tensor *keep = NULL;
+        if (layer->weight->held)
+            keep = lc_tensor_retain(layer->weight->held);
+        else
+            status = all_kept(layer->weight->leaf, &keep);
+        if (!status) status = mask_add(m, layer->name, keep);
+    }
+    return mask_done(status, m, out);
+}
+
 lc_tensor *lc_mask_find(const lc_mask *m, const char *name) {
     for (int64_t i = 0; i < m->n; i++)
         if (strcmp(m->entries[i].name, name) == 0) return m->entries[i].keep;
@@ -129,15 +157,7 @@ static lc_status combine(lc_op op, const char *name, lc_tensor *a, lc_tensor *b,
     lc_tensor *all = NULL, *made[LC_MAX_OUT] = {0};
     if (a && b && !lc_same_shape(a, b))
         return lc_fail(LC_ESHAPE, "mask: %s is %s in one mask and %s in the other", name, LC_SHAPE(a), LC_SHAPE(b));
-    if (!a || !b) {
-        lc_tensor *one = a ? a : b;
-        LC_TRY(lc_tensor_new(LC_BOOL, one->ndim, one->shape, LC_CPU, &all));
-        lc_status status = lc_fill(all, 1);
-        if (status) {
-            lc_tensor_release(all);
-            return status;
-        }
-    }
+    if (!a || !b) LC_TRY(all_kept(a ? a : b, &all));
     lc_status status = lc_run(op, NULL, (lc_tensor *[]){a ? a : all, b ? b : all}, 2, made);
     lc_tensor_release(all);
     if (!status) *out = made[0];
@@ -283,19 +303,45 @@ lc_status lc_mask_hold(const lc_mask *m, lc_model *model, bool keep_values) {
     return write_all(m, model, keep_values, lc_hold_commit);
 }
 
-lc_status lc_mask_lift(const lc_mask *m, lc_model *model) {
-    if (!model) model = m->model;
-    LC_TRY(check_fits(m, model));
-    for (int64_t i = 0; i < m->n; i++) lc_param_lift(weight_of(m, model, i));
+/* How often op(a, b) is true. */
+static lc_status count_where(lc_op op, lc_tensor *a, lc_tensor *b, int64_t *count) {
+    lc_tensor *both = NULL;
+    LC_TRY(lc_run(op, NULL, (lc_tensor *[]){a, b}, 2, &both));
+    lc_status status = count_true(both, count);
+    lc_tensor_release(both);
+    return status;
+}
+
+/* Lists the n weights that hold this mask; *other names a layer that holds another one. */
+static lc_status find_holders(const lc_mask *m, lc_model *model, lc_param **weights, int64_t *n, const char **other) {
+    for (int64_t i = 0; i < m->n; i++) {
+        lc_param *weight = weight_of(m, model, i);
+        int64_t different = 0;
+        if (!weight->held) continue;
+        LC_TRY(count_where(LC_OP_NE, weight->held, m->entries[i].keep, &different));
+        if (different)
+            *other = m->entries[i].name;
+        else
+            weights[(*n)++] = weight;
+    }
     return LC_OK;
 }
 
-/* How often a is true where b is not. */
-static lc_status count_beyond(lc_tensor *a, lc_tensor *b, int64_t *count) {
-    lc_tensor *beyond = NULL;
-    LC_TRY(lc_run(LC_OP_GT, NULL, (lc_tensor *[]){a, b}, 2, &beyond));
-    lc_status status = count_true(beyond, count);
-    lc_tensor_release(beyond);
+lc_status lc_mask_lift(const lc_mask *m, lc_model *model) {
+    if (!model) model = m->model;
+    LC_TRY(check_fits(m, model));
+    lc_param **weights = lc_alloc((size_t)m->n * sizeof *weights);
+    if (!weights) return LC_ENOMEM;
+    int64_t n = 0;
+    const char *other = NULL;
+    lc_status status = find_holders(m, model, weights, &n, &other);
+    if (!status && n == 0 && other)
+        status = lc_fail(LC_ESTATE,
+                         "mask: lift: no layer holds this mask: %s holds another, made since; lift that one, or "
+                         "lc.mask.held(model)",
+                         other);
+    for (int64_t i = 0; i < n && !status; i++) lc_param_lift(weights[i]);
+    lc_free(weights);
     return status;
 }
 
@@ -309,7 +355,7 @@ lc_status lc_mask_violations(const lc_mask *m, lc_model *model, int64_t *out) {
         int64_t count = 0;
         LC_TRY(lc_param_enforce(weight));
         LC_TRY(is_not_zero(weight->leaf, &alive));
-        lc_status status = count_beyond(alive, m->entries[i].keep, &count);
+        lc_status status = count_where(LC_OP_GT, alive, m->entries[i].keep, &count);
         lc_tensor_release(alive);
         LC_TRY(status);
         total += count;

@@ -27,6 +27,8 @@ typedef struct lc_mask {
 lc_status lc_mask_new(const lc_selection *layers, lc_tensor *const *keep, lc_mask **out);
 /* What is not zero now. */
 lc_status lc_mask_of(const lc_selection *layers, lc_mask **out);
+/* What the layers hold; all of a layer that holds nothing. */
+lc_status lc_mask_held(const lc_selection *layers, lc_mask **out);
 lc_mask *lc_mask_retain(lc_mask *m);
 void lc_mask_release(lc_mask *m); /* NULL is fine */
 
@@ -55,7 +57,8 @@ lc_status lc_mask_apply(const lc_mask *m, lc_model *model);
 /* Zeroes it, and keeps it zero from here on, in place of what these layers held. keep_values remembers the weights that
  * go, for pruning with `regrow`. */
 lc_status lc_mask_hold(const lc_mask *m, lc_model *model, bool keep_values);
-/* The layers that the mask names hold nothing any more; their zeros stay until trained. */
+/* The layers that hold this mask hold nothing any more; their zeros stay until trained. A layer that holds another by
+ * now, such as one pruned further since, keeps that: LC_ESTATE when this is so for some and none holds this one. */
 lc_status lc_mask_lift(const lc_mask *m, lc_model *model);
 /* How many weights that the mask prunes are not zero. */
 lc_status lc_mask_violations(const lc_mask *m, lc_model *model, int64_t *out);

@@ -51,9 +51,10 @@ static lc_status set_up(generation *g, lc_tensor *const *prompts) {
     g->made = lc_calloc(n, sizeof *g->made);
     g->ended = lc_calloc(n, sizeof *g->ended);
     g->streams = lc_calloc(n, sizeof *g->streams);
-    g->chosen = lc_calloc(n * (size_t)lc_max(1, g->options->tokens), sizeof *g->chosen);
-    if (!g->lengths || !g->made || !g->ended || !g->streams || !g->chosen) return LC_ENOMEM;
+    if (!g->lengths || !g->made || !g->ended || !g->streams) return LC_ENOMEM;
     LC_TRY(check_prompts(g, prompts));
+    g->chosen = lc_calloc(n * (size_t)lc_max(1, g->options->tokens), sizeof *g->chosen);
+    if (!g->chosen) return LC_ENOMEM;
     LC_TRY(lc_cache_new(g->model, g->batch, g->capacity, &g->cache));
     bool padded = false;
     for (int64_t b = 0; b < g->batch; b++) {

@@ -10,25 +10,45 @@
 
 /* -- the product -------------------------------------------------------------------------------- */
 
+/* Puts what the transform makes of *w in its place. */
+static lc_status apply_transform(lc_installed *me, lc_layer *layer, lc_tensor **w) {
+    lc_tensor *next = NULL;
+    LC_TRY(me->method.transform(me, layer, *w, &next));
+    if (!lc_same_shape(next, layer->weight->leaf)) {
+        lc_status status = lc_fail(LC_ESHAPE, "%s: transform '%s' gave a weight of %s, expected %s", layer->name,
+                                   me->method.name, LC_SHAPE(next), LC_SHAPE(layer->weight->leaf));
+        lc_tensor_release(next);
+        return status;
+    }
+    lc_tensor_release(*w);
+    *w = next;
+    return LC_OK;
+}
+
+/* A transform may install and remove others, or itself, so the chain is copied first. */
+static lc_status apply_chain(lc_layer *layer, lc_tensor **w) {
+    int n = layer->n_transforms;
+    if (n == 0) return LC_OK;
+    lc_installed **chain = lc_alloc((size_t)n * sizeof *chain);
+    if (!chain) return LC_ENOMEM;
+    for (int i = 0; i < n; i++) chain[i] = lc_installed_retain(layer->transforms[i]);
+    lc_status status = LC_OK;
+    for (int i = 0; i < n && !status; i++)
+        if (chain[i]->layer) status = apply_transform(chain[i], layer, w);
+    for (int i = 0; i < n; i++) lc_installed_release(chain[i]);
+    lc_free(chain);
+    return status;
+}
+
 lc_status lc_layer_weight(lc_layer *layer, lc_tensor **w) {
     LC_TRY(lc_param_enforce(layer->weight));
     lc_tensor *current = lc_tensor_retain(layer->weight->leaf);
-    for (int i = 0; i < layer->n_transforms; i++) {
-        lc_installed *me = lc_installed_retain(layer->transforms[i]); /* it may remove itself */
-        lc_tensor *next = NULL;
-        lc_status status = me->method.transform(me, layer, current, &next);
-        if (!status && !lc_same_shape(next, layer->weight->leaf)) {
-            status = lc_fail(LC_ESHAPE, "%s: transform '%s' gave a weight of %s, expected %s", layer->name,
-                             me->method.name, LC_SHAPE(next), LC_SHAPE(layer->weight->leaf));
-            lc_tensor_release(next);
-        }
-        lc_installed_release(me);
+    lc_status status = apply_chain(layer, &current);
+    if (status)
         lc_tensor_release(current);
-        if (status) return status;
-        current = next;
-    }
-    *w = current;
-    return LC_OK;
+    else
+        *w = current;
+    return status;
 }
 
 /* The installed product, with its result's shape checked: it may come from a user's function. */

@@ -64,7 +64,8 @@ struct lc_layer {
 
 /* x (..., I) -> y (..., O) through transforms, product and the activation. Recorded. */
 lc_status lc_layer_forward(lc_layer *layer, lc_tensor *x, lc_activation act, lc_tensor **y);
-/* The weight as the product sees it: held zeros enforced, transforms applied. */
+/* The weight as the product sees it: held zeros enforced, transforms applied: those that the layer has when it is
+ * called, but for one that another removes before its turn; one that is installed meanwhile acts from the next call on. */
 lc_status lc_layer_weight(lc_layer *layer, lc_tensor **w);
 
 /* Installs a method: at the end of the chain, or as the product (LC_ESTATE, naming both, when there is one already).

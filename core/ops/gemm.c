@@ -14,6 +14,7 @@
  * down to TILE, as long as the tiles stay so wide that packing is cheap: the library packs both operands anew for each.
  * No tile is above LONGEST, so that Ctrl-C is answered at once. */
 #define SMALL 1e6
+#define SMALL_READ 0.1e6 /* where a matrix is only read once: each multiply-add costs four bytes of it */
 #define TILE 0.1e9
 #define LONGEST 2e9
 /* Of a tile's packing, as choose_grid counts it: 256 x 768 is the smallest that runs at nearly full rate. */
@@ -22,6 +23,7 @@
  * the cache. */
 #define FEW_ROWS 4
 #define STRIP_BYTES (256 << 10)
+#define STRIP_COLUMNS 512 /* of B stored (K, N): narrower rows are read slower */
 /* A product much deeper than its result is large is cut along the inner dimension, into at most this many partial
  * products; they are added in their order, which depends on the shape alone as well. */
 #define MOST_DEEP 8
@@ -42,6 +44,10 @@ static const void *at(const void *base, size_t size, int64_t index) {
     return (const char *)base + (int64_t)size * index;
 }
 
+static int64_t round_up(int64_t n, int64_t step) {
+    return (n + step - 1) / step * step;
+}
+
 static void gemm(const job *j, int M, int N, int K, const void *A, const void *B, double beta, void *C, int64_t ldc) {
     const lc_product *p = j->p;
     if (j->own) {
@@ -56,20 +62,28 @@ static void gemm(const job *j, int M, int N, int K, const void *A, const void *B
         j->blas->dgemm(LC_BLAS_ROW_MAJOR, ta, tb, M, N, K, p->alpha, A, (int)p->lda, B, (int)p->ldb, beta, C, (int)ldc);
 }
 
-/* C's rows one by one: y = B^T x, or B x where B is stored transposed. */
+/* One row of A times a part of B, rows or columns of B as they are stored: y (N) += or = x (K) op(B). */
+static void gemv(const job *j, int N, int K, const void *x, int step, const void *B, double beta, void *y) {
+    const lc_product *p = j->p;
+    int trans = p->trans_b ? LC_BLAS_NO_TRANS : LC_BLAS_TRANS, m = p->trans_b ? N : K, n = p->trans_b ? K : N;
+    if (p->dtype == LC_F64)
+        j->blas->dgemv(LC_BLAS_ROW_MAJOR, trans, m, n, p->alpha, B, (int)p->ldb, x, step, beta, y, 1);
+    else if (!j->own || step != 1)
+        j->blas->sgemv(LC_BLAS_ROW_MAJOR, trans, m, n, (float)p->alpha, B, (int)p->ldb, x, step, (float)beta, y, 1);
+    else
+        (p->trans_b ? lc_sgemv_rows_avx512 : lc_sgemv_columns_avx512)(N, K, (float)p->alpha, x, B, p->ldb, (float)beta,
+                                                                      y);
+}
+
+/* A tile with few rows: each in turn meets a part of B that stays in the cache until the last has. */
 static void gemv_rows(const job *j, int M, int N, const void *A, const void *B, void *C) {
     const lc_product *p = j->p;
-    int K = (int)p->K, step = p->trans_a ? (int)p->lda : 1;
-    int trans = p->trans_b ? LC_BLAS_NO_TRANS : LC_BLAS_TRANS, m = p->trans_b ? N : K, n = p->trans_b ? K : N;
-    for (int i = 0; i < M; i++) {
-        const void *x = at(A, j->size, p->trans_a ? i : i * p->lda);
-        void *y = (void *)at(C, j->size, i * p->ldc);
-        if (p->dtype == LC_F32)
-            j->blas->sgemv(LC_BLAS_ROW_MAJOR, trans, m, n, (float)p->alpha, B, (int)p->ldb, x, step, (float)p->beta, y,
-                           1);
-        else
-            j->blas->dgemv(LC_BLAS_ROW_MAJOR, trans, m, n, p->alpha, B, (int)p->ldb, x, step, p->beta, y, 1);
-    }
+    int64_t depth = M == 1 ? p->K : lc_min(p->K, round_up(STRIP_BYTES / ((int64_t)j->size * N), 8));
+    for (int64_t k = 0; k < p->K; k += depth)
+        for (int i = 0; i < M; i++)
+            gemv(j, N, (int)lc_min(depth, p->K - k), at(A, j->size, p->trans_a ? k * p->lda + i : i * p->lda + k),
+                 p->trans_a ? (int)p->lda : 1, at(B, j->size, p->trans_b ? k : k * p->ldb), k == 0 ? p->beta : 1,
+                 (void *)at(C, j->size, i * p->ldc));
 }
 
 static void run_tile(void *context, int64_t index) {
@@ -90,10 +104,6 @@ static void run_tile(void *context, int64_t index) {
 
 static void run_tiles(void *context, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) run_tile(context, i);
-}
-
-static int64_t round_up(int64_t n, int64_t step) {
-    return (n + step - 1) / step * step;
 }
 
 /* What packing costs a tile for each multiply-add: its part of A is packed once for each column strip and of B once for
@@ -127,7 +137,8 @@ static void choose_tiles(job *j) {
     j->cols = p->N;
     j->vectors = p->M <= FEW_ROWS && p->K > 0;
     if (j->vectors) {
-        j->cols = round_up(STRIP_BYTES / ((int64_t)j->size * lc_max(p->K, 1)), 32) + 32;
+        j->cols = p->trans_b ? round_up(STRIP_BYTES / ((int64_t)j->size * lc_max(p->K, 1)), 32) + 32
+                             : lc_min(STRIP_COLUMNS, round_up((p->N + 1) / 2, 16));
     } else if (work > 2 * SMALL) {
         int64_t rows, cols, first = p->batches > 1 ? 1 : 2;
         for (int64_t count = first; count == first || work > TILE * (double)count; count *= 2) {
@@ -190,11 +201,11 @@ static lc_status run_deep(job *j) {
     return status;
 }
 
-/* Its rows and panels of columns want to be full. Where the environment chose the library's kernels, it chose for all
- * products. */
+/* For vectors, and where its rows and panels of columns are mostly full. Where the environment chose the library's
+ * kernels, it chose for all products. */
 static bool own_kernel(const lc_product *p) {
-    return p->dtype == LC_F32 && p->M >= 16 && p->K >= 16 && (p->N >= 256 || p->N % 48 == 0) &&
-           lc_gemm_has_own_kernel();
+    bool full = p->M >= 16 && p->K >= 16 && (p->N >= 256 || p->N % 48 == 0);
+    return p->dtype == LC_F32 && ((p->M <= FEW_ROWS && p->K > 0) || full) && lc_gemm_has_own_kernel();
 }
 
 bool lc_gemm_has_own_kernel(void) {
@@ -223,8 +234,8 @@ lc_status lc_products(const lc_product *p) {
     } else {
         choose_tiles(&j);
         int64_t count = p->batches * j.down * j.across;
-        double each = work / (double)count;
-        int64_t grain = each < SMALL ? (int64_t)(SMALL / (each + 1)) + 1 : 1;
+        double each = work / (double)count, least = j.vectors ? SMALL_READ : SMALL;
+        int64_t grain = each < least ? (int64_t)(least / (each + 1)) + 1 : 1;
         LC_TRY(lc_parallel_range(count, grain, run_tiles, &j));
     }
     lc_macs_add((uint64_t)work);

@@ -101,18 +101,20 @@ static void pack_A(const float *A, int64_t lda, int64_t K, int64_t rows, float *
 
 /* ROWS rows and `vectors` times 16 columns of C = alpha A B + beta C. a[i][k * step] is A(i, k); B is a panel.
  * `vectors` and `step` are known where this is expanded. */
-static inline __attribute__((always_inline)) void multiply(int vectors, int64_t K, const float *const a[ROWS],
-                                                           int64_t step, const float *B, float alpha, float beta,
-                                                           float *C, int64_t ldc) {
+static inline __attribute__((always_inline)) void multiply(int vectors, int64_t step, int64_t K,
+                                                           const float *const a[ROWS], const float *B, float alpha,
+                                                           float beta, float *C, int64_t ldc) {
     __m512 c[ROWS][3];
+    const float *line = C;
 #pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++) {
+    for (int i = 0; i < ROWS; i++, line += ldc) {
 #pragma GCC unroll 3
         for (int j = 0; j < vectors; j++) {
             c[i][j] = _mm512_setzero_ps();
-            __builtin_prefetch(C + i * ldc + 16 * j, 1);
+            __builtin_prefetch(line + 16 * j, 1);
         }
     }
+#pragma GCC unroll 4
     for (int64_t k = 0; k < K; k++, B += PANEL) {
         __m512 b[3];
 #pragma GCC unroll 3
@@ -124,32 +126,41 @@ static inline __attribute__((always_inline)) void multiply(int vectors, int64_t 
             for (int j = 0; j < vectors; j++) c[i][j] = _mm512_fmadd_ps(x, b[j], c[i][j]);
         }
     }
+    __asm__("" : "+r"(C)); /* its addresses are made again: kept since the prefetches, they would crowd the loop */
     __m512 by = _mm512_set1_ps(alpha), old = _mm512_set1_ps(beta);
 #pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++) {
+    for (int i = 0; i < ROWS; i++, C += ldc) {
 #pragma GCC unroll 3
         for (int j = 0; j < vectors; j++) {
-            float *to = C + i * ldc + 16 * j;
             __m512 r = _mm512_mul_ps(by, c[i][j]);
-            _mm512_storeu_ps(to, beta == 0 ? r : _mm512_fmadd_ps(old, _mm512_loadu_ps(to), r));
+            _mm512_storeu_ps(C + 16 * j, beta == 0 ? r : _mm512_fmadd_ps(old, _mm512_loadu_ps(C + 16 * j), r));
         }
     }
 }
 
-static inline __attribute__((always_inline)) void multiply_panel(int vectors, int64_t K, const float *const a[ROWS],
-                                                                 int64_t step, const float *B, float alpha, float beta,
-                                                                 float *C, int64_t ldc) {
-    if (step == 1)
-        multiply(vectors, K, a, 1, B, alpha, beta, C, ldc);
-    else
-        multiply(vectors, K, a, ROWS, B, alpha, beta, C, ldc);
-}
+typedef void kernel(int64_t K, const float *const a[ROWS], const float *B, float alpha, float beta, float *C,
+                    int64_t ldc);
 
-/* The same where only rows x columns exist: by way of a whole one. */
-static void multiply_part(int64_t K, const float *const a[ROWS], int64_t step, const float *B, float alpha, float beta,
-                          float *C, int64_t ldc, int64_t rows, int64_t columns) {
+/* Each a function of its own: expanded in one caller, they share its registers, and run a seventh slower. */
+#define KERNEL(name, vectors, step)                                                                                \
+    static __attribute__((noinline)) void name(int64_t K, const float *const a[ROWS], const float *B, float alpha, \
+                                               float beta, float *C, int64_t ldc) {                                \
+        multiply(vectors, step, K, a, B, alpha, beta, C, ldc);                                                     \
+    }
+KERNEL(rows_by_16, 1, 1)
+KERNEL(rows_by_32, 2, 1)
+KERNEL(rows_by_48, 3, 1)
+KERNEL(packed_by_16, 1, ROWS)
+KERNEL(packed_by_32, 2, ROWS)
+KERNEL(packed_by_48, 3, ROWS)
+
+static kernel *const kernels[2][3] = {{rows_by_16, rows_by_32, rows_by_48}, {packed_by_16, packed_by_32, packed_by_48}};
+
+/* The widest kernel where only rows x columns exist: by way of a whole one. */
+static void multiply_part(kernel *widest, int64_t K, const float *const a[ROWS], const float *B, float alpha,
+                          float beta, float *C, int64_t ldc, int64_t rows, int64_t columns) {
     _Alignas(64) float whole[ROWS * PANEL];
-    multiply_panel(3, K, a, step, B, alpha, 0, whole, PANEL);
+    widest(K, a, B, alpha, 0, whole, PANEL);
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < columns; j++) {
             float *to = C + i * ldc + j;
@@ -157,21 +168,18 @@ static void multiply_part(int64_t K, const float *const a[ROWS], int64_t step, c
         }
 }
 
-/* `rows` (up to ROWS) rows of C against a block of B. */
-static void multiply_rows(int64_t K, const float *A, int64_t distance, int64_t step, const float *B, float alpha,
+/* `rows` (up to ROWS) rows of C against a block of B. The rows of A lie `distance` apart; `packed` as pack_A leaves
+ * them. */
+static void multiply_rows(bool packed, int64_t K, const float *A, int64_t distance, const float *B, float alpha,
                           float beta, float *C, int64_t ldc, int64_t rows, int64_t N) {
     const float *a[ROWS];
     for (int64_t i = 0; i < ROWS; i++) a[i] = A + least(i, rows - 1) * distance;
     for (int64_t n = 0; n < N; n += PANEL, B += K * PANEL) {
         int64_t columns = least(PANEL, N - n);
-        if (rows == ROWS && columns == 48)
-            multiply_panel(3, K, a, step, B, alpha, beta, C + n, ldc);
-        else if (rows == ROWS && columns == 32)
-            multiply_panel(2, K, a, step, B, alpha, beta, C + n, ldc);
-        else if (rows == ROWS && columns == 16)
-            multiply_panel(1, K, a, step, B, alpha, beta, C + n, ldc);
+        if (rows == ROWS && columns % 16 == 0)
+            kernels[packed][columns / 16 - 1](K, a, B, alpha, beta, C + n, ldc);
         else
-            multiply_part(K, a, step, B, alpha, beta, C + n, ldc, rows, columns);
+            multiply_part(kernels[packed][2], K, a, B, alpha, beta, C + n, ldc, rows, columns);
     }
 }
 
@@ -179,7 +187,7 @@ static void multiply_block(bool trans_a, int64_t M, int64_t N, int64_t K, const 
                            float alpha, float beta, float *C, int64_t ldc) {
     if (!trans_a) {
         for (int64_t i = 0; i < M; i += ROWS)
-            multiply_rows(K, A + i * lda, lda, 1, B, alpha, beta, C + i * ldc, ldc, least(ROWS, M - i), N);
+            multiply_rows(false, K, A + i * lda, lda, B, alpha, beta, C + i * ldc, ldc, least(ROWS, M - i), N);
         return;
     }
     _Alignas(64) float packed[TALL * DEPTH];
@@ -187,7 +195,7 @@ static void multiply_block(bool trans_a, int64_t M, int64_t N, int64_t K, const 
         int64_t tall = least(TALL, M - t);
         pack_A(A + t, lda, K, tall, packed);
         for (int64_t i = 0; i < tall; i += ROWS)
-            multiply_rows(K, packed + i * K, 1, ROWS, B, alpha, beta, C + (t + i) * ldc, ldc, least(ROWS, tall - i), N);
+            multiply_rows(true, K, packed + i * K, 1, B, alpha, beta, C + (t + i) * ldc, ldc, least(ROWS, tall - i), N);
     }
 }
 

@@ -13,8 +13,7 @@ lc_infer lc_op_infer(lc_op op) {
     return rows[op];
 }
 
-/* -- the checks -----------------------------------------------------------------------------------------------------
- */
+/* -- the checks -------------------------------------------------------------------------------- */
 
 static lc_tensor *input(const lc_call *call, int i) {
     return i < call->n_in ? call->in[i] : NULL;
@@ -86,8 +85,7 @@ void lc_spec_set(lc_spec *out, lc_dtype dtype, int ndim, const int64_t *shape) {
     for (int d = 0; d < ndim; d++) out->shape[d] = shape[d];
 }
 
-/* -- element by element ---------------------------------------------------------------------------------------------
- */
+/* -- element by element ------------------------------------------------------------------------ */
 
 lc_status lc_infer_copy(const lc_call *call, lc_spec *out) {
     if (!input(call, 0)) return lc_fail(LC_EINVAL, "copy: x is missing");
@@ -166,8 +164,7 @@ lc_status lc_infer_triangle(const lc_call *call, lc_spec *out) {
     return lc_fail(LC_ESHAPE, "triangle: needs a matrix, got %s", LC_SHAPE(call->in[0]));
 }
 
-/* -- reductions -----------------------------------------------------------------------------------------------------
- */
+/* -- reductions -------------------------------------------------------------------------------- */
 
 /* The shape left by reducing attr.dim (-1 = all); `nonempty` for those with no answer on nothing. */
 static lc_status reduced(const lc_call *call, lc_dtype dtype, bool nonempty, lc_spec *out) {
@@ -239,8 +236,7 @@ lc_status lc_infer_sum_to(const lc_call *call, lc_spec *out) {
     return LC_OK;
 }
 
-/* -- order ----------------------------------------------------------------------------------------------------------
- */
+/* -- order ------------------------------------------------------------------------------------- */
 
 lc_status lc_infer_sort(const lc_call *call, lc_spec *out) {
     LC_TRY(lc_infer_inputs(call, "x"));
@@ -281,8 +277,7 @@ lc_status lc_infer_keep(const lc_call *call, lc_spec *out) {
     return LC_OK;
 }
 
-/* -- selection and assembly -----------------------------------------------------------------------------------------
- */
+/* -- selection and assembly -------------------------------------------------------------------- */
 
 /* Indices for gather and scatter have the shape of x, except along attr.dim. */
 static lc_status indices_fit(const lc_call *call) {

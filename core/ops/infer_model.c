@@ -1,8 +1,7 @@
 /* infer_model.c: the checks and output shapes of products, row ops, transformer pieces, losses and updates. */
 #include "ops/infer_helpers.h"
 
-/* -- products -------------------------------------------------------------------------------------------------------
- */
+/* -- products ---------------------------------------------------------------------------------- */
 
 lc_status lc_infer_matmul(const lc_call *call, lc_spec *out) {
     LC_TRY(lc_infer_inputs(call, "a b"));
@@ -58,8 +57,7 @@ lc_status lc_infer_solve(const lc_call *call, lc_spec *out) {
     return LC_OK;
 }
 
-/* -- rows: x (..., C) -----------------------------------------------------------------------------------------------
- */
+/* -- rows: x (..., C) -------------------------------------------------------------------------- */
 
 /* The shape of one number per row. */
 static lc_status row_spec(const lc_call *call, lc_spec *out) {
@@ -132,8 +130,7 @@ lc_status lc_infer_rms_norm_backward(const lc_call *call, lc_spec *out) {
     return LC_OK;
 }
 
-/* -- transformer pieces ---------------------------------------------------------------------------------------------
- */
+/* -- transformer pieces ------------------------------------------------------------------------ */
 
 lc_status lc_infer_embedding(const lc_call *call, lc_spec *out) {
     LC_TRY(lc_infer_inputs(call, "w ids"));
@@ -225,8 +222,7 @@ lc_status lc_infer_attention_backward(const lc_call *call, lc_spec *out) {
     return LC_OK;
 }
 
-/* -- losses ---------------------------------------------------------------------------------------------------------
- */
+/* -- losses ------------------------------------------------------------------------------------ */
 
 static lc_status logits_and_labels(const lc_call *call) {
     const lc_tensor *logits = call->in[0];
@@ -272,8 +268,7 @@ lc_status lc_infer_linear_cross_entropy(const lc_call *call, lc_spec *out) {
     return LC_OK;
 }
 
-/* -- the update -----------------------------------------------------------------------------------------------------
- */
+/* -- the update -------------------------------------------------------------------------------- */
 
 lc_status lc_infer_square_sum(const lc_call *call, lc_spec *out) {
     LC_TRY(lc_infer_inputs(call, "g keep?"));

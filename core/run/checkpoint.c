@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "io/safetensors.h"
 #include "io/weights.h"
+#include "run/options.h"
 
 struct lc_checkpoint {
     json_t *document;
@@ -277,9 +278,11 @@ lc_status lc_checkpoint_get_model(lc_checkpoint *c, const char *prefix, lc_model
 lc_status lc_checkpoint_add_trainer(lc_checkpoint *c, lc_trainer *t) {
     int64_t epoch = 0, index = 0;
     if (t->loader) lc_loader_position(t->loader, &epoch, &index);
-    json_t *part = json_pack("{s:I, s:I, s:I, s:I, s:I, s:s, s:{}}", "step", (json_int_t)t->step, "steps",
-                             (json_int_t)t->options.steps, "tokens", (json_int_t)t->total_tokens, "epoch",
-                             (json_int_t)epoch, "index", (json_int_t)index, "data", t->data_hash, "updates");
+    json_t *options = NULL;
+    LC_TRY(lc_trainer_describe(t, &options));
+    json_t *part = json_pack("{s:o, s:I, s:I, s:I, s:I, s:s, s:{}}", "options", options, "step", (json_int_t)t->step,
+                             "tokens", (json_int_t)t->total_tokens, "epoch", (json_int_t)epoch, "index",
+                             (json_int_t)index, "data", t->data_hash, "updates");
     if (!part || json_object_set_new(c->document, "trainer", part)) return out_of_memory();
     json_t *updates = json_object_get(part, "updates");
     for (int64_t i = 0; i < t->optim.n; i++) {
@@ -312,21 +315,27 @@ static lc_status get_slot(lc_checkpoint *c, const json_t *updates, lc_slot *s) {
     return LC_OK;
 }
 
+static lc_status check_options(const lc_checkpoint *c, const lc_trainer *t, const json_t *stored) {
+    json_t *present = NULL;
+    LC_TRY(lc_trainer_describe(t, &present));
+    lc_status status = lc_compare_options(stored, present, c->path);
+    json_decref(present);
+    return status;
+}
+
 lc_status lc_checkpoint_get_trainer(lc_checkpoint *c, lc_trainer *t) {
-    json_t *part = json_object_get(c->document, "trainer"), *updates = NULL;
-    int64_t step = 0, steps = 0, tokens = 0, epoch = 0, index = 0;
+    json_t *part = json_object_get(c->document, "trainer"), *updates = NULL, *options = NULL;
+    int64_t step = 0, tokens = 0, epoch = 0, index = 0;
     const char *data = "";
     if (!part) return lc_fail(LC_ENOTFOUND, "%s: holds no training loop", c->path);
     LC_TRY(lc_json_get_int(part, "step", c->path, &step));
-    LC_TRY(lc_json_get_int(part, "steps", c->path, &steps));
     LC_TRY(lc_json_get_int(part, "tokens", c->path, &tokens));
     LC_TRY(lc_json_get_int(part, "epoch", c->path, &epoch));
     LC_TRY(lc_json_get_int(part, "index", c->path, &index));
     LC_TRY(lc_json_get_string(part, "data", c->path, &data));
     LC_TRY(lc_json_get_object(part, "updates", c->path, &updates));
-    if (steps != t->options.steps)
-        return lc_fail(LC_EINVAL, "%s: stored by a loop of %lld steps, and this one has %lld", c->path,
-                       (long long)steps, (long long)t->options.steps);
+    LC_TRY(lc_json_get_object(part, "options", c->path, &options));
+    LC_TRY(check_options(c, t, options));
     if (strcmp(data, t->data_hash) != 0)
         return lc_fail(LC_EINVAL, "%s: stored by a loop over other data: the text or the tokenizer has changed",
                        c->path);

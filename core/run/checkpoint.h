@@ -34,8 +34,9 @@ bool lc_checkpoint_has(const lc_checkpoint *c, const char *name);
 lc_status lc_checkpoint_add_model(lc_checkpoint *c, const char *prefix, lc_model *m);
 lc_status lc_checkpoint_get_model(lc_checkpoint *c, const char *prefix, lc_model *m);
 
-/* Moments and update counts, the step, the place in the data. Putting it back is for a trainer made with the same
- * options and data, before its first step: LC_EINVAL names what differs. */
+/* Moments and update counts, the step, the place in the data, and the options that decide the numbers. Putting it back
+ * is for a trainer made with the same options and data, before its first step: LC_EINVAL names what differs, with both
+ * values. */
 lc_status lc_checkpoint_add_trainer(lc_checkpoint *c, lc_trainer *t);
 lc_status lc_checkpoint_get_trainer(lc_checkpoint *c, lc_trainer *t);
 

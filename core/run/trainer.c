@@ -61,6 +61,7 @@ lc_status lc_trainer_read(lc_trainer *t, lc_dataset *data, const lc_loader_optio
     }
     lc_loader_free(t->loader);
     t->loader = loader;
+    t->reading = *options;
     lc_dataset_hash(data, t->data_hash);
     return LC_OK;
 }

@@ -31,8 +31,9 @@ typedef struct lc_trainer {
     lc_model *model; /* retained */
     lc_trainer_options options;
     lc_optim optim;
-    lc_loader *loader;  /* owned; NULL when batches are given one by one */
-    char data_hash[33]; /* of what it reads; "" without */
+    lc_loader *loader;         /* owned; NULL when batches are given one by one */
+    lc_loader_options reading; /* how it reads */
+    char data_hash[33];        /* of what it reads; "" without */
     lc_moment moment;
 
     /* Of the step that runs, or ran last. */

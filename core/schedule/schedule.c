@@ -170,41 +170,41 @@ bool lc_schedule_by_step(const lc_schedule *s) {
     return s->by_step;
 }
 
-static void print_knots(const lc_schedule *s, lc_strbuf *b) {
+static void print_knots(const lc_schedule *s, int digits, lc_strbuf *b) {
     static const char *const curves[] = {"schedule", "linear ramp", "cubic ramp", "cosine ramp"};
     if (s->n == 1 && s->curve == LC_CURVE_HOLD) {
-        lc_strbuf_printf(b, "%g", s->knots[0].value);
+        lc_strbuf_printf(b, "%.*g", digits, s->knots[0].value);
         return;
     }
     lc_strbuf_puts(b, curves[s->curve]);
     for (int i = 0; i < s->n; i++) {
         const lc_knot *k = &s->knots[i];
         if (s->by_step)
-            lc_strbuf_printf(b, "%s {%g, step %lld}", i ? "," : "", k->value, (long long)k->step);
+            lc_strbuf_printf(b, "%s {%.*g, step %lld}", i ? "," : "", digits, k->value, (long long)k->step);
         else
-            lc_strbuf_printf(b, "%s {%g, from %g}", i ? "," : "", k->value, k->from);
+            lc_strbuf_printf(b, "%s {%.*g, from %.*g}", i ? "," : "", digits, k->value, digits, k->from);
     }
 }
 
-static void print(const lc_schedule *s, lc_strbuf *b) {
+static void print(const lc_schedule *s, int digits, lc_strbuf *b) {
     if (s->kind == KNOTS) {
-        print_knots(s, b);
+        print_knots(s, digits, b);
         return;
     }
     static const char *const words[] = {"", " + ", " * ", "", " at "};
     lc_strbuf_puts(b, "(");
-    print(s->a, b);
+    print(s->a, digits, b);
     if (s->b) {
         lc_strbuf_puts(b, words[s->kind]);
-        print(s->b, b);
+        print(s->b, digits, b);
     } else
-        lc_strbuf_printf(b, " within %g..%g", s->low, s->high);
+        lc_strbuf_printf(b, " within %.*g..%.*g", digits, s->low, digits, s->high);
     lc_strbuf_puts(b, ")");
 }
 
-lc_status lc_schedule_text(const lc_schedule *s, char **out) {
+lc_status lc_schedule_text(const lc_schedule *s, int digits, char **out) {
     lc_strbuf b = {0};
-    print(s, &b);
+    print(s, digits, &b);
     return lc_strbuf_take(&b, out, NULL);
 }
 

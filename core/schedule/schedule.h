@@ -44,11 +44,11 @@ void lc_schedule_release(lc_schedule *s); /* NULL is fine */
 double lc_schedule_at(const lc_schedule *s, double progress, int64_t step);
 /* True when some knot is given by step, so that a share alone does not tell the value. */
 bool lc_schedule_by_step(const lc_schedule *s);
-/* "schedule {0, from 0}, {0.9, from 0.25}" into fresh memory (lc_free). */
-lc_status lc_schedule_text(const lc_schedule *s, char **out);
+/* "schedule {0, from 0}, {0.9, from 0.25}" into fresh memory (lc_free). `digits` of each number: 6 for people, 17 to tell
+ * any two numbers apart. */
+lc_status lc_schedule_text(const lc_schedule *s, int digits, char **out);
 
-/* -- learning rates: a factor on the base rate, as in transformers
- * -------------------------------------------------------------- */
+/* -- learning rates: a factor on the base rate, as in transformers -- */
 typedef enum lc_decay { LC_DECAY_CONSTANT, LC_DECAY_LINEAR, LC_DECAY_COSINE, LC_DECAY_SCHEDULE } lc_decay;
 
 /* The factor at step t (from 1) of n. Warm-up takes `warmup` steps and rises in a line from 0 at the first; then

@@ -6,6 +6,8 @@
 
 #include "base/pool.h"
 
+#define PIECE (1 << 18) /* scores between two looks at the cancel flag */
+
 /* Keys are unsigned numbers in the order of the scores; 0 lies below every score. f32 fills the upper half only, so
  * that four of the eight counting passes are enough. */
 static uint64_t key_of(const lc_ranked *r, int64_t i, bool wide) {
@@ -52,8 +54,8 @@ static lc_status find_threshold(const lc_ranked *parts, int64_t n_parts, bool wi
     for (int shift = 56; shift >= (wide ? 0 : 32); shift -= 8) {
         int64_t count[256] = {0};
         for (int64_t p = 0; p < n_parts; p++) {
-            LC_TRY(lc_poll());
             for (int64_t i = 0; i < parts[p].n; i++) {
+                if (i % PIECE == 0) LC_TRY(lc_poll());
                 uint64_t key = key_of(&parts[p], i, wide);
                 if ((key & mask) == prefix) count[key >> shift & 255]++;
             }
@@ -84,7 +86,10 @@ lc_status lc_prune_lowest(const lc_ranked *parts, int64_t n_parts, int64_t prune
     int64_t ties;
     LC_TRY(find_threshold(parts, n_parts, wide, pruned, &threshold, &ties));
     for (int64_t p = 0; p < n_parts; p++)
-        for (int64_t i = 0; i < parts[p].n; i++) parts[p].keep[i] = key_of(&parts[p], i, wide) >= threshold;
+        for (int64_t i = 0; i < parts[p].n; i++) {
+            if (i % PIECE == 0) LC_TRY(lc_poll());
+            parts[p].keep[i] = key_of(&parts[p], i, wide) >= threshold;
+        }
     /* The last `ties` of the equal ones go. */
     for (int64_t p = n_parts - 1; p >= 0 && ties > 0; p--)
         for (int64_t i = parts[p].n - 1; i >= 0 && ties > 0; i--)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/pool.h"
 
 const char *lc_device_name(lc_device d) {
     return d == LC_CUDA ? "cuda" : "cpu";
@@ -101,12 +102,21 @@ lc_status lc_tensor_new(lc_dtype dtype, int ndim, const int64_t *shape, lc_devic
     return LC_OK;
 }
 
+#define ZERO_GRAIN (1 << 20) /* bytes */
+
+static void zero_bytes(void *context, int64_t begin, int64_t end) {
+    memset((char *)context + begin, 0, (size_t)(end - begin));
+}
+
 lc_status lc_tensor_zeros(lc_dtype dtype, int ndim, const int64_t *shape, lc_device device, lc_tensor **out) {
     lc_tensor *t = NULL;
     LC_TRY(lc_tensor_new(dtype, ndim, shape, device, &t));
-    memset(t->storage->data, 0, t->storage->bytes);
-    *out = t;
-    return LC_OK;
+    lc_status status = lc_parallel_range((int64_t)t->storage->bytes, ZERO_GRAIN, zero_bytes, t->storage->data);
+    if (status)
+        lc_tensor_release(t);
+    else
+        *out = t;
+    return status;
 }
 
 lc_status lc_tensor_scalar(lc_dtype dtype, double value, lc_tensor **out) {

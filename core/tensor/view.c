@@ -130,15 +130,18 @@ lc_status lc_view_expand(lc_tensor *x, int ndim, const int64_t *shape, lc_tensor
 
 lc_status lc_view_slice(lc_tensor *x, int dim, int64_t start, int64_t length, int64_t step, lc_tensor **out) {
     if (dim < 0 || dim >= x->ndim) return lc_fail(LC_ESHAPE, "slice: %s has no dimension %d", LC_SHAPE(x), dim + 1);
-    int64_t last = start + (length - 1) * step;
-    if (length < 0 || start < 0 || start > x->shape[dim] || (length > 0 && (last < 0 || last >= x->shape[dim])))
-        return lc_fail(LC_ESHAPE, "slice: positions %lld to %lld are outside dimension %d of %s", (long long)start + 1,
-                       (long long)last + 1, dim + 1, LC_SHAPE(x));
+    int64_t size = x->shape[dim], last;
+    if (__builtin_mul_overflow(length - 1, step, &last) || __builtin_add_overflow(start, last, &last))
+        last = INT64_MAX - 1; /* past the end of any dimension */
+    if (length < 0 || start < 0 || start > size || (length > 0 && (last < 0 || last >= size)))
+        return lc_fail(LC_ESHAPE, "slice: positions %lld to %lld are outside dimension %d of %s",
+                       (long long)lc_min(start, INT64_MAX - 1) + 1, (long long)lc_min(last, INT64_MAX - 1) + 1, dim + 1,
+                       LC_SHAPE(x));
     int64_t shape[LC_MAX_DIMS], strides[LC_MAX_DIMS];
     memcpy(shape, x->shape, sizeof shape);
     memcpy(strides, x->strides, sizeof strides);
     shape[dim] = length;
-    strides[dim] *= step;
+    if (length > 1) strides[dim] *= step;
     return lc_view_strided(x, x->ndim, shape, strides, x->offset + (length ? start * x->strides[dim] : 0), out);
 }
 

@@ -6,9 +6,11 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/pool.h"
 #include "text/utf8.h"
 
 #define SHORT_PIECE 64 /* bytes */
+#define STEPS_PER_POLL (1 << 14)
 #define CACHE_SLOTS 65536
 #define NO_RANK INT32_MAX
 
@@ -151,9 +153,13 @@ static void offer(const lc_tokenizer *t, heap *h, const symbol *symbols, int32_t
     if (pair->rank >= 0) heap_push(h, (candidate){pair->rank, at, symbols[at].id, symbols[next].id});
 }
 
-static void merge_symbols(const lc_tokenizer *t, symbol *symbols, int32_t n, heap *h) {
-    for (int32_t i = 0; i < n; i++) offer(t, h, symbols, i);
-    while (h->count) {
+static lc_status merge_symbols(const lc_tokenizer *t, symbol *symbols, int32_t n, heap *h) {
+    for (int32_t i = 0; i < n; i++) {
+        if (i % STEPS_PER_POLL == 0) LC_TRY(lc_poll());
+        offer(t, h, symbols, i);
+    }
+    for (int64_t step = 0; h->count; step++) {
+        if (step % STEPS_PER_POLL == 0) LC_TRY(lc_poll());
         candidate c = heap_pop(h);
         symbol *left = &symbols[c.at];
         if (left->id != c.left || left->next < 0 || symbols[left->next].id != c.right) continue;
@@ -165,6 +171,7 @@ static void merge_symbols(const lc_tokenizer *t, symbol *symbols, int32_t n, hea
         offer(t, h, symbols, left->prev);
         offer(t, h, symbols, c.at);
     }
+    return LC_OK;
 }
 
 static lc_status merge_long(const lc_tokenizer *t, int32_t *ids, int32_t *count) {
@@ -175,7 +182,7 @@ static lc_status merge_long(const lc_tokenizer *t, int32_t *ids, int32_t *count)
     lc_status status = symbols && h.items ? LC_OK : LC_ENOMEM;
     if (!status && n > 0) {
         for (int32_t i = 0; i < n; i++) symbols[i] = (symbol){ids[i], i - 1, i + 1 < n ? i + 1 : -1};
-        merge_symbols(t, symbols, n, &h);
+        status = merge_symbols(t, symbols, n, &h);
         *count = 0;
         for (int32_t i = 0; i >= 0; i = symbols[i].next) ids[(*count)++] = symbols[i].id;
     }

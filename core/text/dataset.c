@@ -296,6 +296,7 @@ static lc_status append(lc_tokens *t, const int32_t *tokens, int64_t count) {
 
 static lc_status sample_windows(const lc_dataset *d, int64_t n, lc_stream *stream, lc_tokens *t) {
     uint64_t starts = (uint64_t)(d->last - d->first - d->length + 1);
+    LC_TRY(lc_ids_reserve(&t->ids, n * d->length)); /* all at once: too many are refused before memory fills up */
     for (int64_t i = 0; i < n; i++) {
         int64_t start = d->first + (int64_t)lc_stream_below(stream, starts);
         LC_TRY(append(t, d->store->tokens.ids.data + start, d->length));

@@ -11,6 +11,7 @@
 #include "text/utf8.h"
 
 #define PIECES_PER_POLL 65536
+#define IDS_PER_POLL 100000
 
 /* -- ids --------------------------------------------------------------------------------------- */
 
@@ -288,10 +289,11 @@ static const char *decoded_text(const lc_tokenizer *t, int64_t id, size_t *lengt
 static lc_status token_texts(const lc_tokenizer *t, const int64_t *ids, int64_t count, bool skip_special,
                              lc_pieces *out) {
     for (int64_t i = 0; i < count; i++) {
+        if (i % IDS_PER_POLL == 0) LC_TRY(lc_poll());
         if (ids[i] < 0 || ids[i] >= t->vocabulary.size || !t->vocabulary.tokens[ids[i]].used)
             return lc_fail(LC_EINVAL,
                            "tokenizer: no token has the id %lld (number %lld in the list); ids are 0 to %lld",
-                           (long long)ids[i], (long long)i, (long long)t->vocabulary.size - 1);
+                           (long long)ids[i], (long long)i + 1, (long long)t->vocabulary.size - 1);
         if (skip_special && t->vocabulary.tokens[ids[i]].special) continue;
         size_t length;
         const char *text = decoded_text(t, ids[i], &length);

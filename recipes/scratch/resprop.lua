@@ -22,7 +22,7 @@ local function install(layer, reuse)
       ctx.s.previous = g
       if r > 0 and P and table.concat(P.shape, " ") == table.concat(g.shape, " ") then
         local D = g - P
-        g = P + D * D:abs():keep(math.ceil((1 - r) * D:numel()), { scope = "all" })
+        g = P + D * D:abs():keep(D:numel() - math.floor(r * D:numel()), { scope = "all" })
       end
       local g2, x2 = g:reshape { -1, g.shape[g.ndim] }, x:reshape { -1, x.shape[x.ndim] }
       return g:matmul(w), g2:t():matmul(x2), ctx.bias and g2:sum(1) or nil

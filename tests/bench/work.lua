@@ -1,4 +1,4 @@
--- The work that Lacuna is measured on, one JSON line per result with the fields of peer.py's.
+-- The work that `make bench-peers` measures, one JSON line per result with the fields of peer.py's.
 --
 --   lacuna tests/bench/work.lua [work ...]     train256 train64 perplexity generate add bpe start; default all
 --

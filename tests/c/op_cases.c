@@ -231,8 +231,7 @@ const op_case op_cases[] = {
 };
 const int op_case_count = sizeof op_cases / sizeof *op_cases;
 
-/* -- sizes and layouts ------------------------------------------------------------------------------------------------
- */
+/* -- sizes and layouts ------------------------------------------------------------------------- */
 
 int64_t op_size(int set, char letter) {
     /* S: keys in attention, and the side of square matrices. P: how many are chosen, never more than C or T. R: pairs
@@ -322,8 +321,7 @@ lc_status op_case_view(const op_case *c, int i, int set, op_layout layout, lc_te
     }
 }
 
-/* -- content ----------------------------------------------------------------------------------------------------------
- */
+/* -- content ----------------------------------------------------------------------------------- */
 
 static lc_dtype dtype_of(op_fill fill, lc_dtype real) {
     switch (fill) {

@@ -168,6 +168,14 @@ static void test_files(void) {
     CHECK_MESSAGE(lc_reader_read(r, 5, block, 100), LC_EIO, "the file ends at byte 10");
     lc_reader_close(r);
     free(block);
+    lc_lock *lock = NULL, *other = NULL;
+    lc_free(path);
+    path = lc_path_join(dir, "lock");
+    CHECK_OK(lc_lock_take(path, &lock));
+    CHECK_MESSAGE(lc_lock_take(path, &other), LC_ESTATE, "another process has this lock");
+    lc_lock_release(lock);
+    CHECK_OK(lc_lock_take(path, &other));
+    lc_lock_release(other);
     CHECK_OK(lc_remove_tree(dir));
     CHECK(!lc_file_exists(dir));
     CHECK_OK(lc_remove_tree(dir));

@@ -118,7 +118,8 @@ static void refuses_what_does_not_fit(void) {
     lc_checkpoint *c = NULL;
     CHECK_OK(step(t));
     CHECK_OK(save(m, t));
-    CHECK_MESSAGE(load(m, longer), LC_EINVAL, "stored by a loop of 8 steps, and this one has 9");
+    CHECK_MESSAGE(load(m, longer), LC_EINVAL,
+                  "option 'steps' was 8 when this training loop was stored, and is 9 now; set it back");
     CHECK_MESSAGE(load(wide, other), LC_ESHAPE, "wte.weight");
     CHECK_OK(lc_checkpoint_open(path, &c));
     CHECK_MESSAGE(lc_checkpoint_get_model(c, "student", m), LC_ENOTFOUND, "holds no model called 'student'");

@@ -140,6 +140,8 @@ static void check_all(void) {
             check_product(types[d], t & 1, t & 2, 117, 289, 811, 0.25);
             check_product(types[d], t & 1, t & 2, 1, 700, 333, 0);
             check_product(types[d], t & 1, t & 2, 3, 1025, 64, 1);
+            check_product(types[d], t & 1, t & 2, 1, 19, 47, 0.25);
+            check_product(types[d], t & 1, t & 2, 4, 517, 4099, 0.25);
             check_product(types[d], t & 1, t & 2, 5, 1, 7, 1);
         }
         check_gram(types[d], 70, 40);

@@ -193,8 +193,7 @@ static void test_no_recording(void) {
     lc_tensor_release(a);
 }
 
-/* -- functions behind lc_external
- * -------------------------------------------------------------------------------------------- */
+/* -- functions behind lc_external -- */
 
 static int released;
 

@@ -8,8 +8,7 @@
 #include "solve/select.h"
 #include <stdlib.h>
 
-/* -- select.h against the definition: sort by score, held first, of equal ones the higher index first
- * ------------------- */
+/* -- select.h against the definition: sort by score, held first, of equal ones the higher index first -- */
 
 #define MOST 400
 static double score[MOST];
@@ -94,8 +93,7 @@ static void test_extremes(void) {
     CHECK(lc_ranked_nan(&r) == 4);
 }
 
-/* -- on a model
- * ------------------------------------------------------------------------------------------------------------ */
+/* -- on a model -- */
 
 static lc_model *tiny_model(void) {
     lc_model *m = NULL;

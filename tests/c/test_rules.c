@@ -60,8 +60,7 @@ static void check_gradient(const op_case *c, op_layout layout) {
     for (int i = 0; i < r.n; i++) lc_tensor_release(r.leaf[i]);
 }
 
-/* -- views, and what the table cannot say
- * ------------------------------------------------------------------------------- */
+/* -- views, and what the table cannot say -- */
 
 static lc_status reshape_to_6(void *context, lc_tensor *const *x, int n, lc_tensor **y) {
     (void)context;
@@ -146,8 +145,7 @@ static void test_functions(void) {
     lc_tensor_release(labels);
 }
 
-/* -- what rules say at kinks and ties
- * ------------------------------------------------------------------------------------ */
+/* -- what rules say at kinks and ties -- */
 
 /* The gradient of sum(op(x)) for three f64 numbers x. */
 static void check_slopes(lc_op op, lc_attr attr, const double x[3], const double want[3]) {

@@ -83,7 +83,7 @@ static void ramps(void) {
     CHECK(lc_schedule_at(late, 0.5, 1) == 1.0);
     CHECK_NEAR(lc_schedule_at(late, 0.7, 1), lc_schedule_at(linear, 0.4, 1), 1e-12);
     char *text = NULL;
-    CHECK_OK(lc_schedule_text(kept, &text));
+    CHECK_OK(lc_schedule_text(kept, 6, &text));
     CHECK(text && strcmp(text, "(((linear ramp {1, from 0.2}, {3, from 0.6} + 2) * 2) within 7..8)") == 0);
     lc_free(text);
     lc_schedule *made[] = {linear, cubic, cosine, sum, product, kept, late, two, clock};

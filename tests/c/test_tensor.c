@@ -103,6 +103,12 @@ static void test_views(void) {
     lc_tensor_release(w);
     CHECK_MESSAGE(lc_view_slice(x, 1, 4, 2, 1, &v), LC_ESHAPE,
                   "slice: positions 5 to 6 are outside dimension 2 of (4, 5, 6)");
+    CHECK_MESSAGE(lc_view_slice(x, 1, 4, INT64_MAX, 2, &v), LC_ESHAPE, "outside dimension 2 of (4, 5, 6)");
+    CHECK_MESSAGE(lc_view_slice(x, 1, 1, INT64_MAX, 1, &v), LC_ESHAPE, "outside dimension 2 of (4, 5, 6)");
+    CHECK_MESSAGE(lc_view_slice(x, 1, INT64_MAX, 2, 1, &v), LC_ESHAPE, "outside dimension 2 of (4, 5, 6)");
+    CHECK_OK(lc_view_slice(x, 1, 4, 1, INT64_MAX, &v));
+    CHECK(lc_get_i64(v, lc_position(v, 0)) == 24);
+    lc_tensor_release(v);
     CHECK_MESSAGE(lc_view_reshape(x, 2, (int64_t[]){7, -1}, &v), LC_ESHAPE,
                   "(4, 5, 6) has 120 elements and cannot become (7, -1)");
     CHECK_MESSAGE(lc_view_expand(x, 3, (int64_t[]){4, 10, 6}, &v), LC_ESHAPE, "cannot be broadcast to (4, 10, 6)");

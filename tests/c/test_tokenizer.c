@@ -228,7 +228,7 @@ static void test_decoding(void) {
     CHECK(strcmp(back, "x" BAD) == 0);
     lc_free(back);
     CHECK_MESSAGE(lc_tokenizer_decode(t, (int64_t[]){5, 300}, 2, false, &back, &length), LC_EINVAL,
-                  "no token has the id 300 (number 1 in the list); ids are 0 to 299");
+                  "no token has the id 300 (number 2 in the list); ids are 0 to 299");
     CHECK(lc_tokenizer_eos(t) == 0 && lc_tokenizer_bos(t) == -1);
 
     CHECK_OK(lc_tokenizer_bytes(&bytes));

@@ -1,10 +1,12 @@
 """GPT-2 beside transformers: logits, loss and every gradient for many configurations, in f32 and f64, with and without padding; files in
 each form that checkpoints come in; greedy generation; and Lacuna's own checkpoints loaded back.
 
-Usage: python gpt2.py [checkpoint directory ...]      directories: checkpoints of Lacuna's to load in transformers, the quickstart's by default
+Usage: python gpt2.py [checkpoint directory ...]      directories: checkpoints of Lacuna's to load in transformers; by default those of
+the last `make quickstart`, or, where there is none, of a quickstart at toy scale made here
 """
 
 import pathlib
+import subprocess
 import sys
 import tempfile
 
@@ -13,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
-from support import F32, F64, ROOT, ZERO, Report, run_lacuna, without_keys
+from support import F32, F64, LACUNA, ROOT, ZERO, Report, run_lacuna, without_keys
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()
@@ -239,14 +241,20 @@ def compare_checkpoints(work, report, directories):
             check_saved(case, directory, None, found["ids"], found["logits"])
 
 
+def quickstart_checkpoints(work):
+    found = sorted(p.parent for p in (ROOT / "runs" / "quickstart").glob("**/model.safetensors"))
+    if found:
+        return found
+    recipe = ROOT / "recipes" / "quickstart.lua"
+    subprocess.run([LACUNA, "--toy", "--out", work, recipe], check=True, stdout=subprocess.DEVNULL)
+    return sorted(p.parent for p in work.glob("quickstart/sparsity-*/model.safetensors"))
+
+
 def main():
     report = Report()
-    quickstart = sorted(p.parent for p in (ROOT / "runs" / "quickstart").glob("**/model.safetensors"))
-    directories = [pathlib.Path(p) for p in sys.argv[1:]] or quickstart
-    if not directories:
-        print("no checkpoint of the quickstart in runs/quickstart: make quickstart makes one")
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
+        directories = [pathlib.Path(p) for p in sys.argv[1:]] or quickstart_checkpoints(work)
         compare_models(work, report)
         compare_fresh(work, report)
         compare_checkpoints(work, report, directories)

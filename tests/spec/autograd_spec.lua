@@ -100,6 +100,65 @@ describe("recording", function()
   end)
 end)
 
+describe("a gradient", function()
+  local inf, nan = math.huge, 0 / 0
+
+  it("is that of the activations a layer saw, changed in place or not", function()
+    local x, w = lc.param(lc.tensor { { 1, 2 } }), lc.param(lc.tensor { { 1, 1 } })
+    for _, factor in ipairs { 1, 2 } do
+      local h = x:linear(lc.tensor { { 1, 0 }, { 0, 1 } }, nil, { act = "relu" })
+      if factor ~= 1 then h:detach():mul_(factor) end
+      w.grad = nil
+      h:linear(w):sum():backward()
+      assert.same({ { factor, 2 * factor } }, w.grad:totable())
+    end
+  end)
+
+  it("may be the seed of a pass that adds into it", function()
+    local a, b = lc.param(lc.tensor { 1, 2 }), lc.param(lc.tensor { 3, 4 })
+    a:sum():backward();
+    (a + b):backward(a.grad)
+    assert.same({ 2, 2 }, a.grad:totable())
+    assert.same({ 1, 1 }, b.grad:totable())
+  end)
+
+  it("of std is 0 where all numbers are equal", function()
+    local x = lc.param(lc.tensor { { 2, 2 }, { 1, 3 } })
+    local y = x:std(2, { correction = 0 })
+    assert.same({ 0, 1 }, y:totable())
+    y:sum():backward()
+    assert.same({ { 0, 0 }, { -0.5, 0.5 } }, x.grad:totable())
+  end)
+
+  it("of a power has the precision of the result, whatever its operands'", function()
+    local a = lc.param(lc.tensor({ 2 }, { dtype = "f64" }));
+    (a ^ lc.tensor { 0.1 }):sum():backward()
+    local b = lc.tensor { 0.1 }:item()
+    assert.near(b * 2 ^ (b - 1), a.grad:item(), 1e-15)
+  end)
+
+  it("of logsumexp is NaN at an infinity and 0 beside it; 0 where nothing went in", function()
+    local x = lc.param(lc.tensor { { 1, inf }, { -inf, -inf }, { 2, -inf } })
+    x:logsumexp(2):sum():backward()
+    local g = x.grad:totable()
+    assert.equal(0, g[1][1])
+    assert.is_true(g[1][2] ~= g[1][2])
+    assert.same({ { 0, 0 }, { 1, 0 } }, { g[2], g[3] })
+  end)
+
+  it("passes where a NaN went through relu, a fused relu, minimum or maximum", function()
+    local x, one = lc.param(lc.tensor { { nan, 1 } }), lc.tensor { { 0, 0 } }
+    for name, y in pairs {
+      relu = x:relu(), minimum = x:minimum(one), maximum = x:maximum(one),
+      fused = x:linear(lc.tensor { { 1, 0 }, { 0, 1 } }, lc.tensor { nan, 0 }, { act = "relu" }),
+    } do
+      x.grad = nil
+      y:sum():backward()
+      assert.equal(1, x.grad:totable()[1][1], name)
+    end
+  end)
+end)
+
 describe("finite differences agree for", function()
   -- name -> {function of the inputs, shapes of the inputs}
   local cases = {

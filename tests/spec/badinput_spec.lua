@@ -197,6 +197,33 @@ describe("a tokenizer's files", function()
   end)
 end)
 
+describe("a path that is no plain file", function()
+  local function pipe(name)
+    local path = directory .. "/" .. name
+    assert(os.execute("mkfifo " .. path))
+    return path
+  end
+
+  it("is refused at once, whatever reads it", function()
+    local bytes = lc.tokenizer.bytes()
+    for _, name in ipairs { "pipe.txt", "pipe.jsonl", "pipe.txt.gz" } do
+      refuses("cannot read from a pipe.*into a file", lc.dataset, { tokenizer = bytes, file = pipe(name), length = 4 })
+    end
+    refuses("cannot read from a pipe", lc.io.open, pipe "pipe.safetensors")
+    files.make_dirs(directory .. "/pipes")
+    pipe "pipes/config.json"
+    pipe "pipes/tokenizer.json"
+    refuses("config.json: cannot read from a pipe", lc.load, directory .. "/pipes")
+    refuses("tokenizer.json: cannot read from a pipe", lc.tokenizer, directory .. "/pipes")
+    refuses("/dev/zero: cannot read from a device", lc.dataset, { tokenizer = bytes, file = "/dev/zero", length = 4 })
+    refuses("/dev/zero: cannot read from a device", lc.io.open, "/dev/zero")
+    refuses("Is a directory", function() lc.dataset { tokenizer = bytes, file = directory, length = 4 } end)
+    local recipe = cli.run(pipe "recipe.lua")
+    assert.equal(1, recipe.status)
+    assert.matches("^lacuna: .*recipe.lua: cannot read from a pipe", recipe.err)
+  end)
+end)
+
 -- -- numbers ----------------------------------------------------------------------------------------------------------
 
 describe("NaN in weights", function()
@@ -258,7 +285,7 @@ describe("tables without an end", function()
     local model = tiny.gpt2()
     local run = lc.run { name = "cycle", out = directory }
     for _, endless in ipairs { cycle, deep } do
-      refuses("", lc.tensor, endless)
+      refuses("tensor: tables are nested deeper than the 8 dimensions of a tensor, or contain themselves", lc.tensor, endless)
       refuses("", model.logits, model, endless)
       refuses("", model.generate, model, endless, { tokens = 1 })
       refuses("", model.linears, model, endless)
@@ -307,6 +334,18 @@ describe("absurd sizes", function()
     refuses("", lc.model, { family = "gpt2", vocab_size = 2 ^ 40 | 0, n_embd = 2 ^ 20 | 0 })
     refuses("", lc.model, { family = "gpt2", n_layer = 2 ^ 40 | 0 })
     refuses("", lc.model, { family = "gpt2", n_head = 0 })
+  end)
+
+  it("are refused before memory fills up", function()
+    local system = require "lacuna.core.system"
+    local text = lc.dataset { tokenizer = lc.tokenizer.bytes(), text = ("abc"):rep(100), length = 8 }
+    local model = tiny.gpt2()
+    local before = system.memory().peak
+    refuses("out of memory", text.sample, text, 2 ^ 40 | 0)
+    refuses("out of memory", lc.zeros, { 2 ^ 42 | 0 })
+    refuses("positions", model.generate, model, { 1, 2 }, { tokens = 1000000000 })
+    refuses("outside 0..3", lc.topk, lc.ones { 3 }, 2 ^ 40 | 0)
+    assert.is_true(system.memory().peak - before < 2 ^ 24)
   end)
 end)
 
@@ -425,6 +464,34 @@ describe("wrong arguments", function()
     refuses("run: params must be a table, as lc.params gives, got a number", lc.run, { name = "x", out = directory, params = 2 })
     refuses("rank: expected a selection or a list of layers or parameters, got a number", lc.rank, 3, "size")
     refuses("run: out must be a string, got a table", lc.run, { name = "x", out = {} })
+  end)
+end)
+
+describe("a misspelt option", function()
+  it("is refused with a suggestion", function()
+    local model, ids = tiny.gpt2(), { { 1, 2, 3 } }
+    refuses("'label' %(did you mean 'labels'%?%)", model.loss, model, { ids = ids, label = ids })
+    refuses("'idz' %(did you mean 'ids'%?%)", model.loss, model, { idz = ids })
+    refuses("'label' %(did you mean 'labels'%?%)", lc.train, model, { { ids = ids, label = ids } }, { steps = 1 })
+    refuses("ramp: unknown option 'curv' %(did you mean 'curve'%?%)", lc.ramp, { { 1, 0 }, { 0, 1 }, curv = "cubic" })
+    refuses("schedule: unknown option 'curve'", lc.schedule, { { 1, 0 }, { 0, 1 }, curve = "cubic" })
+    refuses("'stp' %(did you mean 'step'%?%)", lc.schedule, { { 1, stp = 3 } })
+    refuses("distill: unknown option 'temperatur' %(did you mean 'temperature'%?%)", lc.distill, model, model, { temperatur = 2 })
+    refuses("loss.kl: unknown option 'label'", lc.loss.kl, lc.ones { 2, 3 }, lc.ones { 2, 3 }, { label = lc.ones { 2 } })
+    local run = lc.run { name = "options", out = directory }
+    refuses("run:stage: unknown option 'kep'", run.stage, run, "a", {}, print, { kep = false })
+    for t in lc.steps(model, { { ids = ids } }, { steps = 1 }) do
+      refuses("t:skip: unknown option 'mod'", t.skip, t, model:parameters(), { mod = "grad" })
+    end
+  end)
+
+  it("leaves a batch's fields for an objective alone", function()
+    local seen
+    lc.train(tiny.gpt2(), { { ids = { { 1, 2, 3 } }, weight = 3 } }, { steps = 1, objective = function(model, batch)
+      seen = batch.weight
+      return model:loss(batch.ids)
+    end })
+    assert.equal(3, seen)
   end)
 end)
 

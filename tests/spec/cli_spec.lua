@@ -2,6 +2,29 @@
 
 local cli = require "tests.cli"
 
+describe("a training step", function()
+  local code = [[
+    local lc = require "lacuna"
+    local model = lc.model { family = "gpt2", n_embd = 96, n_layer = 2, n_head = 2, vocab_size = 257, dtype = "f64" }
+    lc.train(model, { { ids = lc.randint(0, 257, { 4, 60 }) } }, { steps = 2, progress = false })
+    for line in io.lines "/proc/self/maps" do
+      library = library or line:match "openblas%-(%l+)/"
+    end
+    for line in io.lines "/proc/self/status" do
+      threads = threads or line:match "^Threads:%s*(%d+)"
+    end
+    print(library, threads)]]
+
+  for _, build in ipairs { "pthread", "openmp" } do
+    it("leaves as many threads as were asked for, with Debian's OpenBLAS for " .. build, function()
+      local directory = cli.shell("ls -d /usr/lib/*/openblas-" .. build).out:match "%S+"
+      if not directory then pending("libopenblas0-" .. build .. " is not installed") end
+      local result = cli.shell(("LD_LIBRARY_PATH=%s %s --threads 2 -e '%s'"):format(directory, cli.program, code))
+      assert.same({ build .. "\t2\n", "" }, { result.out, result.err })
+    end)
+  end
+end)
+
 describe("the command line", function()
   it("runs a recipe with its arguments, and leaves `arg` whole", function()
     local result = cli.recipe("print(...) print(arg[0], arg[1], arg[2], arg[-1], arg[-2])", "one --two", "--seed 3")

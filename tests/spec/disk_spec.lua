@@ -89,7 +89,7 @@ describe("a full disk", function()
     local options = require "lacuna.options"
     local batches = tiny.batches(2, 2, 11)
     local function recipe()
-      local run, model = lc.run { name = "disk", out = out }, tiny.gpt2()
+      local run <close>, model = lc.run { name = "disk", out = out }, tiny.gpt2()
       run:stage("first", { model = model }, function()
         lc.train(model, batches, { steps = 3, run = run, save_every = 1, log_every = 1, lr = 1e-2 })
         run.state.best = lc.tensor { 1, 2 }

@@ -3,6 +3,7 @@
 -- full.
 
 local lc = require "lacuna"
+local files = require "lacuna.core.files"
 local sampling = require "tests.sampling"
 local system = require "lacuna.core.system"
 local test = require "lacuna.core.test"
@@ -122,6 +123,28 @@ describe("Ctrl-C", function()
       return was
     end)
     os.execute("rm -r " .. directory)
+  end)
+
+  it("is seen inside one long word, one long decoding, a large tensor of zeros and the end of a file", function()
+    local tokenizer = lc.tokenizer.train { text = ("ab abab "):rep(50), vocab_size = 260 }
+    local ids = tokenizer:encode "abab ab"
+    local path = os.tmpname()
+    os.remove(path)
+    local work = {
+      word = function() tokenizer:encode(("ab"):rep(100)) end,
+      decoding = function() tokenizer:decode(ids) end,
+      zeros = function() lc.zeros { 1 << 20 } end,
+      file = function() files.write(path, "text") end,
+    }
+    for name, fn in pairs(work) do
+      test.cancel()
+      local ok, problem = pcall(fn)
+      assert.False(ok, name)
+      assert.equal("interrupted", problem)
+    end
+    assert.Nil(io.open(path))
+    for _, fn in pairs(work) do fn() end
+    os.remove(path)
   end)
 
   it("is answered once, and waits for work that must not be cut", function()

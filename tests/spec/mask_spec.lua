@@ -35,6 +35,29 @@ local function flatten(list)
   return flat
 end
 
+describe("sparsity 0", function()
+  local function trained(prune)
+    local model = tiny()
+    if prune then assert.equal(0, prune(model:linears()):sparsity()) end
+    lc.train(model, { { ids = { { 3, 1, 4, 1, 5, 9, 2, 6 } } } }, { steps = 4, lr = 1e-2 })
+    local weights = {}
+    for name, p in pairs(model:parameters()) do weights[name] = p:detach():flatten():totable() end
+    return weights
+  end
+
+  it("is dense, bit for bit, in training too", function()
+    local dense = trained()
+    for _, prune in ipairs {
+      function(layers) return lc.prune.magnitude(layers, { sparsity = 0 }) end,
+      function(layers) return lc.prune.random(layers, { sparsity = 0, scope = "model", seed = 1 }) end,
+      function(layers) return lc.prune.by(layers, nil, function(layer) return layer.weight end, { sparsity = 0 }) end,
+      function(layers) return lc.prune.magnitude(layers, { pattern = "4:4" }) end,
+    } do
+      assert.same(dense, trained(prune))
+    end
+  end)
+end)
+
 describe("pruning by magnitude", function()
   for _, sparsity in ipairs { 0, 0.1, 0.37, 0.5, 0.9, 1 } do
     it(("prunes floor(%g n) of each layer, the smallest first"):format(sparsity), function()
@@ -187,6 +210,25 @@ describe("what is held", function()
     assert.equal(layer.weight:numel() // 2, mask:violations())
     mask:apply()
     assert.equal(0, mask:violations())
+  end)
+
+  it("is lifted by the mask that it is, and by no earlier one", function()
+    local model = tiny()
+    local first = lc.prune.magnitude(model:linears(), { sparsity = 0.3 })
+    local later = lc.prune.magnitude(model:linears "mlp", { sparsity = 0.6 })
+    first:lift() -- the attention's alone: the others hold the later mask
+    for _, layer in ipairs(model:linears()) do layer.weight:detach():fill_(1) end
+    assert.equal(0, later:violations())
+    local before = model:sparsity(model:linears "mlp")
+    assert.equal(0, model:sparsity(model:linears "attention"))
+    assert.error_matches(function() first:lift() end, "mask: lift: no layer holds this mask: transformer%.%S+ holds "
+      .. "another, made since; lift that one, or lc%.mask%.held%(model%)")
+    assert.equal(before, model:sparsity(model:linears "mlp"))
+    assert.equal(1, lc.mask.held(model:linears "mlp"):overlap(later))
+    lc.mask.held(model):lift()
+    for _, layer in ipairs(model:linears()) do layer.weight:detach():fill_(1) end
+    assert.equal(0, model:sparsity(model:linears()))
+    first:lift() -- nothing is held: nothing to do
   end)
 
   it("may come back with regrow, with its old values where they were kept", function()

@@ -121,6 +121,21 @@ describe("selections", function()
     assert_error("two different models", function() return model:linears() + tiny():linears() end)
   end)
 
+  it("answer a wrong name with a near one, or with the names there are", function()
+    assert_error("a model has no 'linaers' (did you mean 'linears'?)", function() return model:linaers() end)
+    assert_error("a layer has no 'x'; it has bias, block, held, inputs,", function() return model:linears()[1].x end)
+    assert_error("a selection has no 'sparsty' (did you mean 'sparsity'?)", function() model:linears():sparsty() end)
+    assert_error("a schedule has no 'att' (did you mean 'at'?)", function() lc.schedule(1):att(0) end)
+    assert_error("lc.prune has no 'magntude' (did you mean 'magnitude'?)", function() return lc.prune.magntude end)
+  end)
+
+  it("name the parameter that a misspelt name is near to", function()
+    assert_error("parameter: there is no 'transformer.wte.wieght' (did you mean 'transformer.wte.weight'?)",
+      model.parameter, model, "transformer.wte.wieght")
+    assert_error('no parameter matches "nope"; this gpt2 has: embedding', model.parameter, model, "nope")
+    assert_error("'embedding' is not the name of one parameter", model.parameter, model, "embedding")
+  end)
+
   it("print their layers", function()
     local text = tostring(model:linears "mlp.up")
     assert(text:find("2 layers of gpt2", 1, true))
@@ -183,6 +198,34 @@ describe("methods on layers", function()
     second:remove()
     second:remove()
     assert.equal(dense, loss_of(model):item())
+  end)
+
+  it("are applied each once, though one removes itself or others, or installs one, on the way", function()
+    local model = tiny()
+    local layer, seen = model:linears()[1], {}
+    local handles = {}
+    local function install(name, act)
+      handles[name] = layer:transform(function(w)
+        seen[#seen + 1] = name
+        if act then act() end
+        return w * 1
+      end, { name = name })
+    end
+    install("a", function() handles.a:remove() end)
+    install("b")
+    install("c", function()
+      handles.b:remove()
+      handles.d:remove()
+      if not handles.e then install "e" end
+    end)
+    install("d")
+    local function pass()
+      seen = {}
+      model:logits(ids)
+      return table.concat(seen)
+    end
+    assert.equal("abc", pass())
+    assert.equal("ce", pass())
   end)
 
   it("replace the product once", function()
@@ -359,6 +402,30 @@ describe("generation", function()
     local greedy = model:generate({ 7, 8 }, { tokens = 5, stop = false })
     assert.same(greedy, model:generate({ 7, 8 }, { tokens = 5, stop = false, top_k = 1 }))
     assert.same(greedy, model:generate({ 7, 8 }, { tokens = 5, stop = false, top_p = 1e-6 }))
+  end)
+
+  it("draws each token as often as temperature, then top_k, then top_p of what is left say", function()
+    local tokens, draws = 11, 1000
+    local spread = tiny { vocab_size = tokens, n_layer = 1, initializer_range = 0.4 }
+    local scores, prompts = spread:logits({ { 1, 2, 3 } })[1][3], {}
+    for i = 1, draws do prompts[i] = { 1, 2, 3 } end
+    for _, o in ipairs {
+      { temperature = 1 }, { temperature = 3 }, { top_k = 3 }, { top_p = 0.7 },
+      { temperature = 2, top_k = 4, top_p = 0.8 },
+    } do
+      local best, order = (scores / (o.temperature or 1)):softmax():topk(o.top_k or tokens, 1)
+      local want, whole, sum = lc.zeros { tokens }, best:sum():item(), 0
+      for rank, p in ipairs(best:totable()) do
+        if sum < (o.top_p or 1) * whole then want[order[rank]:item() + 1] = p end
+        sum = sum + p
+      end
+      local got = lc.zeros { tokens }
+      o.tokens, o.stop, o.seed = 1, false, 3
+      for _, drawn in ipairs(spread:generate(prompts, o)) do got[drawn[1] + 1]:add_(1 / draws) end
+      want = want / want:sum()
+      assert.is_true(got:eq(0):logical_or(want:gt(0)):all():item()) -- nothing is drawn that was left out
+      assert.is_true((got - want):abs():max():item() < 0.06)
+    end
   end)
 
   it("stops at the stop token, which it leaves out", function()

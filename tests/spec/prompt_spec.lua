@@ -176,14 +176,21 @@ describe("help", function()
   it("describes methods, values, modules and functions written in Lua", function()
     assert.truthy(describe_topic "tensor:matmul":find("x:matmul(y) -> tensor", 1, true))
     assert.truthy(describe_topic(lc.zeros { 2 }):find "^a tensor; methods:\n.* matmul ")
+    for _, value in ipairs { lc.zeros { 2 }.add_, lc.ramp { { 0, 0 }, { 1, 1 } }.at, lc.tokenizer.bytes().encode } do
+      assert.truthy(describe_topic(value):find "^%l+[:(].* %-> ") -- by the function itself
+    end
     assert.truthy(describe_topic "lc.mask":find "lc.mask.of.*mask:hold")
     assert.truthy(describe_topic(lc.params):find "Declares a recipe's options")
+    assert.truthy(describe_topic "run:stage":find "^run:stage%(name, models, fn, opts%)\n  Runs fn once")
+    assert.truthy(describe_topic "t:skip":find "^t:skip%(things, options%)\n  Leaves tensors out")
+    assert.truthy(describe_topic "lc.loss.kl":find "^lc.loss.kl%(student, teacher, options%)\n")
     assert.truthy(describe_topic(describe_topic):find 'What `topic` is, as text')
     assert.equal("a function of Lua's own library", describe_topic(print))
   end)
 
   it("suggests a name for one that is not known", function()
     assert.equal("nothing is known of 'lc.zeross' (did you mean 'zeros'?)", describe_topic "lc.zeross")
+    assert.equal("nothing is known of 'lc.prun' (did you mean 'prune'?)", describe_topic "lc.prun")
   end)
 end)
 

@@ -116,6 +116,50 @@ describe("a run's directory", function()
     assert.matches('"claim":"two is more than one","holds":true', read "metrics.jsonl", 1, true)
   end)
 
+  it("is one for each run: two of one name are refused, two names go on in their own", function()
+    fails(recipe [[lc.run { name = "my run" }]],
+      ("run: 'my run' would share %s/my-run with 'My Run', which is open; give each run of a recipe its own"
+      ):format(root))
+    assert.matches("my%-run%-4\nrun:log: the run 'my run' is closed\n$", succeeds(recipe [[
+      run:close()
+      local again <close> = lc.run { name = "my run" }
+      again:close()
+      local third = lc.run { name = "my run" }
+      print(third.dir)
+      print((select(2, pcall(again.log, again, {})):gsub("^.*: run:", "run:")))
+    ]]))
+    cli.shell("rm -rf " .. root)
+    local text = [[
+      local other = lc.run { name = "My Run 2" }
+      run:log { x = 1 }
+      other:log { y = 2 }
+      print(run.dir, other.dir)
+    ]]
+    local first = succeeds(recipe(text))
+    assert.equal(("%s/my-run\t%s/my-run-2\n"):format(root, root), first)
+    assert.equal(first, succeeds(recipe(text, "--resume")))
+  end)
+
+  it("is one process's at a time; one that was killed leaves it free", function()
+    local text = [[
+      run:log { x = 1 }
+      io.write "begun\n"
+      io.flush()
+      if os.getenv "LACUNA_TEST_WAIT" then os.execute "exec sleep 5" end
+    ]]
+    recipe(text)
+    local command = ("%s --out %s --resume %s"):format(cli.program, root, recipe_path)
+    local first = assert(io.popen("exec env LACUNA_TEST_WAIT=1 sh -c 'echo $$; exec " .. command .. "'"))
+    local pid = first:read "l"
+    assert.equal("begun", first:read "l")
+    local second = cli.shell(command)
+    cli.shell("kill -9 " .. pid)
+    fails(second, ("run: another process is running in %s/my-run; wait until it has ended"):format(root))
+    assert.matches("^[^\n]*\n$", second.err)
+    succeeds(cli.shell(command))
+    first:close()
+  end)
+
   it("cannot be where nothing can be written", function()
     local file = assert(io.open(root, "w"))
     file:close()
@@ -182,6 +226,33 @@ describe("run:plot", function()
   end)
 end)
 
+describe("a mistake in a call", function()
+  it("is said with the recipe's own line", function()
+    for call, said in pairs {
+      ["run:save(nil)"] = "run:save: the tag must be a name for a directory, got 'nil'",
+      ["run.save(nil)"] = "run:save: expected a run before the colon, got nil",
+      ["run.log { x = 1 }"] = "run:log: expected a run before the colon, got a table",
+      ["run.rows()"] = "run:rows: expected a run before the colon, got nil",
+      ["run.text('a', 'b')"] = "run:text: expected a run before the colon, got a string",
+      ["run.claim('a', true)"] = "run:claim: expected a run before the colon, got a string",
+      ["run.stage('a', {}, print)"] = "run:stage: expected a run before the colon, got a string",
+      ["run.table()"] = "run:table: expected a run before the colon, got nil",
+      ["run.plot { x = 'x', y = 'y' }"] = "run:plot: expected a run before the colon, got a table",
+      ["lc.train(model, batches, { steps = 1, run = {} })"] = "steps: run must be a run, got a table",
+      ["for t in lc.steps(model, batches, { steps = 1 }) do t.update() end"] =
+        "t:update: expected a step before the colon, got nil",
+      ["lc.rank(model:linears(), 'size').top(0.5)"] = "rank:top: expected a ranking before the colon, got a number",
+      ["lc.params({}, { 1 })"] = "params: each argument must be a string, got a number",
+      ["lc.params { x = 1, toy = 2 }"] = "params: toy must be a table, got a number",
+      ["lc.loss.kl(lc.zeros { 2, 3 }, lc.zeros { 2, 3 }, { labels = 1 })"] =
+        "loss.kl: labels must be a tensor, got a number",
+    } do
+      local result = recipe(call)
+      assert.equal(("lacuna: %s:5: %s\n"):format(recipe_path, said), result.err)
+    end
+  end)
+end)
+
 describe("a stage", function()
   local TWO = [[
     local function stage(name, lr)
@@ -224,6 +295,8 @@ describe("a stage", function()
   it("refuses to come back as another, or over another recipe", function()
     succeeds(recipe [[run:stage("one", {}, function() end)]])
     fails(recipe([[run:stage("two", {}, function() end)]], "--resume"), "the recipe is not what this run began with")
+    fails(recipe([[run:stage("one", {}, function() end)]], "--resume --toy"),
+      "--toy, --dtype or --device is not what this run began with")
   end)
 
   it("stores plain data and tensors only", function()
@@ -316,6 +389,41 @@ describe("a loop of a run", function()
     assert.is_nil(list:find("step-000004", 1, true))
     assert.is_truthy(list:find("step-000005", 1, true) and list:find("step-000006", 1, true))
     assert.is_truthy(list:find("model.safetensors", 1, true))
+  end)
+
+  it("is not gone on with under other options than it was stored with", function()
+    local text = [[
+      local data = lc.dataset { tokenizer = lc.tokenizer.bytes(), text = ("abc "):rep(99), length = 8 }
+      model = tiny.gpt2 { vocab_size = 257 }
+      local options = { steps = 4, lr = 1e-2, save_every = 2, run = run }
+      local change = load("local lc, model, options = ... " .. (os.getenv "LACUNA_TEST_CHANGE" or ""))
+      change(lc, model, options)
+      lc.train(model, data, options)
+    ]]
+    local whole = succeeds(recipe(text))
+    local command = ("LACUNA_TEST_CHANGE='%%s' %s --out %s --resume %s"):format(cli.program, root, recipe_path)
+    for change, what in pairs {
+      ["options.lr = 2e-2"] = "'lr' was 0.01 when%s, and is 0.02 now",
+      ["options.steps = 5"] = "'steps' was 4 when%s, and is 5 now",
+      ["options.batch = 4"] = "'batch' was 8 when%s, and is 4 now",
+      ["options.seed = 9"] = "'seed' was 0 when%s, and is 9 now",
+      ["options.accumulate = 2"] = "'accumulate' was 1 when%s, and is 2 now",
+      ["options.warmup = 1"] = "'warmup' was 0 when%s, and is 1 now",
+      ["options.clip = false"] = "'clip' was 1 when%s, and is false now",
+      ["options.optimizer = [[sgd]]"] = "'optimizer' was adamw when%s, and is sgd now",
+      ["options.betas = {0.9, 0.99}"] = "'betas' was {0.9, 0.999} when%s, and is {0.9, 0.99} now",
+      ["options.weight_decay = 0"] = "'weight_decay' was 0.01 when%s, and is 0 now",
+      ["options.lr_schedule = [[linear]]"] = "'lr_schedule' was constant when%s, and is linear now",
+      ["options.lr_schedule = lc.ramp {{1, 0}, {0.5, 1}}"] =
+        "'lr_schedule' was constant when%s, and is linear ramp {1, from 0}, {0.5, from 1} now",
+      ["options.groups = {{params = model:linears [[mlp.up]], lr = 1}}"] =
+        "'groups: transformer.h.0.mlp.c_fc.weight' was not given when%s, and is adamw, lr 1, ",
+      ["options.objective = function(m, b) return m:loss(b) end"] =
+        "'objective' was causal when%s, and is a function now; set it back, or start a new run without --resume",
+    } do
+      fails(cli.shell(command:format(change)), what:format " this training loop was stored")
+    end
+    assert.equal(whole, succeeds(cli.shell(command:format "")))
   end)
 
   it("calls a function of batches again for those used up", function()

@@ -196,9 +196,41 @@ describe("resprop", function()
     same(gradients(f, s, gs[2]), dense(gs[2]))
   end)
 
-  it("switches at the exact step", function()
+  --- A tiny model after `steps` steps of two micro-batches each, with the recipe's layers if `reuse` is given.
+  local function trained(steps, reuse)
+    local model = lc.model { family = "gpt2", vocab_size = 31, n_positions = 8, n_embd = 12, n_layer = 2, n_head = 3,
+      embd_pdrop = 0, attn_pdrop = 0, resid_pdrop = 0, seed = 1, dtype = "f64" }
+    local data = function(i)
+      return { ids = lc.randint(0, 31, { 2, 7 }, { stream = lc.stream("resprop.data", i) }) }
+    end
+    for _, layer in ipairs(reuse and model:linears() or {}) do resprop.install(layer, reuse) end
+    lc.train(model, data, { steps = steps, accumulate = 2, lr = 1e-3 })
+    return weights(model)
+  end
+
+  it("with reuse 0 trains a model as its own layers do, biases included", function()
+    local want, got = trained(4), trained(4, lc.schedule(0))
+    local reused = trained(4, lc.schedule(0.9))
+    local differs = false
+    for name, values in pairs(want) do
+      for i, value in ipairs(values) do
+        assert.near(value, got[name][i], 1e-9, name)
+        differs = differs or math.abs(value - reused[name][i]) > 1e-6
+      end
+    end
+    assert.is_true(differs)
+  end)
+
+  it("switches at the exact optimizer step, with accumulation too", function()
     local reuse = column(lines, "reuse")
     for t = 1, 24 do assert.equal((t - 1) / 24 >= 0.25 and 0.9 or 0, reuse[t]) end
+    local seen = {}
+    trained(6, { at = function(_, progress)
+      seen[#seen + 1] = progress
+      return 0
+    end })
+    assert.equal(6 * 2 * 8, #seen) -- steps, micro-batches, layers
+    for i, progress in ipairs(seen) do assert.equal((i - 1) // 16 / 6, progress) end
   end)
 end)
 

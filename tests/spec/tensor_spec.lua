@@ -9,9 +9,33 @@ local function message(fn, ...)
   return (tostring(text):gsub("^[^:]+:%d+: ", ""))
 end
 
+describe("a reduction", function()
+  it("takes each dimension once", function()
+    local x = lc.ones { 2, 3, 4 }
+    for _, name in ipairs { "sum", "mean", "max", "norm", "all", "var", "std" } do
+      assert.equal(name .. ": dimension 1 is in the list twice", message(x[name], x, { 1, 1 }))
+      assert.equal(name .. ": dimension 3 is in the list twice", message(x[name], x, { 3, 2, -1 }))
+    end
+  end)
+end)
+
 local function eye_view()
   return lc.arange(24):reshape { 2, 3, 4 }
 end
+
+describe("NaN", function()
+  it("has no sign where it is shown", function()
+    for _, zero in ipairs { 0.0, -0.0 } do
+      local x = lc.tensor { zero / zero, -(zero / zero) }
+      assert.is_nil(tostring(x):find("-nan", 1, true))
+      assert.equal("nan", tostring(x[1]:item()))
+      assert.equal("nan", tostring(x:totable()[2]))
+      assert.is_nil(tostring(lc.tensor { 1e308, -1e308 }:to "f64"):find("-nan", 1, true))
+      assert.equal("gradcheck: option 'step' must be from 1e-12 to 1, got nan",
+        message(lc.gradcheck, print, { x }, { step = zero / zero }))
+    end
+  end)
+end)
 
 describe("a tensor from a table", function()
   it("is f32 unless told otherwise, and bool from booleans", function()
@@ -431,6 +455,51 @@ describe("memory", function()
       if ok then assert.equal(wanted, result) else assert.matches("memory", result) end
       collectgarbage()
       assert.equal(before, (test.live()))
+    end
+  end)
+end)
+
+describe("numbers far from 1", function()
+  it("keep the digits of a log_softmax", function()
+    for _, dtype in ipairs { "f32", "f64" } do
+      local big = dtype == "f32" and 2 ^ 20 or 2 ^ 50
+      local y = lc.tensor({ big, big + 1 }, { dtype = dtype }):log_softmax():totable()
+      assert.near(-math.log(1 + math.exp(1)), y[1], 1e-6)
+      assert.near(-math.log(1 + math.exp(-1)), y[2], 1e-6)
+    end
+  end)
+
+  it("keep the digits of a cross-entropy and its gradient", function()
+    local x = lc.param(lc.tensor { { 1e5, 1e5, 1e5 } })
+    local loss = x:cross_entropy { 0 }
+    assert.near(math.log(3), loss:item(), 1e-6)
+    loss:backward()
+    assert.near(-2 / 3, x.grad[1][1]:item(), 1e-6)
+    assert.near(1 / 3, x.grad[1][3]:item(), 1e-6)
+  end)
+
+  it("are NaN in attention where the scores are", function()
+    local y = lc.attention(lc.full({ 1, 1, 1, 2 }, 0 / 0), lc.ones { 1, 3, 1, 2 }, lc.ones { 1, 3, 1, 2 })
+    assert.is_true(y:isnan():all():item())
+  end)
+
+  it("may be one infinite end of a quantile", function()
+    for _, dtype in ipairs { "f32", "f64" } do
+      local x = lc.tensor({ -math.huge, 1, 2, math.huge }, { dtype = dtype })
+      assert.equal(-math.huge, x:quantile(0.2):item())
+      assert.equal(1.5, x:quantile(0.5):item())
+      assert.equal(math.huge, x:quantile(0.9):item())
+    end
+  end)
+
+  it("wrap in sums at indices as in any integer sum", function()
+    for dtype, most in pairs { u8 = 255, i32 = 2 ^ 31 - 1 } do
+      local x = lc.full({ 1 }, math.tointeger(most), { dtype = dtype })
+      local one = lc.ones({ 1 }, { dtype = dtype })
+      local sum = (x + one):item()
+      assert.is_true(sum < most)
+      assert.equal(sum, x:index_add(1, { 0 }, one):item())
+      assert.equal(sum, x:scatter_add(1, { 0 }, one):item())
     end
   end)
 end)

@@ -1,5 +1,6 @@
 -- Training: the laws of a step, groups, schedules, skipping, and what stops it.
 
+local files = require "lacuna.core.files"
 local lc = require "lacuna"
 local tiny = dofile "tests/tiny.lua"
 
@@ -144,6 +145,30 @@ describe("a step", function()
     lc.train(whole, batches, { steps = 3, lr = 1e-2 })
     lc.train(whole, batches, { steps = 6, start = 3, lr = 1e-2 })
     for _, how in ipairs { "break", "return", "error" } do assert.same(tiny.weights(whole), leave(how)) end
+  end)
+
+  it("is the same whether or not the body evaluates, copies, saves and trains another model in its middle", function()
+    local batches, path = tiny.batches(4, 2, 11), os.tmpname()
+    os.remove(path)
+    local function weights(look)
+      local model = tiny.gpt2 { resid_pdrop = 0.2 }
+      for t in lc.steps(model, batches, { steps = 4, accumulate = 2, lr = 1e-2 }) do
+        if look then
+          local before = model:loss(batches[1]):item()
+          if t.step % 2 == 0 then t:backward() end
+          local copy = model:clone()
+          model:save(path)
+          for _, other in ipairs { model, copy, lc.load(path) } do
+            assert.equal(before, other:loss(batches[1]):item())
+          end
+          model:perplexity { batches[2] }
+          lc.train(copy, batches, { steps = 1 })
+        end
+      end
+      return tiny.weights(model)
+    end
+    assert.same(weights(false), weights(true))
+    files.remove_tree(path)
   end)
 
   it("that is not updated refuses what would change its weights or its gradients", function()
@@ -297,6 +322,14 @@ describe("what is not trained", function()
       results[#results + 1] = tiny.weights(model)
     end
     for i = 2, #results do assert.same(results[1], results[i]) end
+  end)
+
+  it("is nothing where the share that is skipped is 0", function()
+    local want = tiny.gpt2()
+    lc.train(want, batches, plain)
+    local model = tiny.gpt2()
+    for t in lc.steps(model, batches, plain) do t:skip(lc.rank(model:parameters(), "weight_l2"):top(0)) end
+    assert.same(tiny.weights(want), tiny.weights(model))
   end)
 
   it("is not computed when it is skipped before backward", function()

@@ -15,6 +15,7 @@ function distill.distill(student, teacher, options)
   errors.expect("distill", "the student", student, "model")
   errors.expect("distill", "the teacher", teacher, "model")
   errors.expect("distill", "the last argument", options, "table", true)
+  errors.check_options("distill", options or {}, { "temperature", "alpha" })
   local chosen = { temperature = 2, alpha = 0.5 }
   for name, value in pairs(options or {}) do chosen[name] = value end
   return function(model, batch)
@@ -45,10 +46,12 @@ end
 ---@param options table|nil {temperature = 1, labels}
 function distill.loss.kl(student, teacher, options)
   errors.expect("loss.kl", "the last argument", options, "table", true)
+  errors.check_options("loss.kl", options or {}, { "temperature", "labels" })
   local temperature = options and options.temperature or 1
   if type(temperature) ~= "number" or temperature ~= temperature or temperature <= 0 then
     errors.fail("loss.kl: temperature must be a number above 0, got %s", tostring(temperature))
   end
+  errors.expect("loss.kl", "labels", options and options.labels, "tensor", true)
   if is_tensor(student) and is_tensor(teacher) then
     return kl_of_logits(student, teacher, temperature, options and options.labels)
   end

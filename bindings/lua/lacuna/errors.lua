@@ -44,6 +44,16 @@ function errors.expect(where, what, value, kind, or_nil)
   errors.fail("%s: %s must be a %s, got %s", where, what, kind, got)
 end
 
+--- Refuses what a method is called on when it is of another kind, as with a dot for the colon.
+---@param method string "run:log"
+---@param value any
+---@param kind string "run"
+function errors.receiver(method, value, kind)
+  local got = errors.kind(value)
+  if got ~= "a " .. kind then errors.fail("%s: expected a %s before the colon, got %s", method, kind, got) end
+  if kind == "run" and value.closed then errors.fail("%s: the run '%s' is closed", method, value.name) end
+end
+
 --- Number of single-letter edits (insert, delete, replace, swap of neighbours) from `a` to `b`.
 ---@param a string
 ---@param b string
@@ -70,7 +80,7 @@ end
 ---@param candidates string[]
 ---@return string|nil
 function errors.nearest(word, candidates)
-  local best, best_distance = nil, math.max(1, #word // 3) + 1
+  local best, best_distance = nil, math.min(math.max(1, #word // 3), #word - 1) + 1
   for _, candidate in ipairs(candidates) do
     local distance = errors.distance(word, candidate)
     if distance < best_distance or (distance == best_distance and best and candidate < best) then
@@ -87,6 +97,34 @@ end
 function errors.suggestion(word, candidates)
   local near = errors.nearest(word, candidates)
   return near and (" (did you mean '%s'?)"):format(near) or ""
+end
+
+--- "a model has no 'blcoks' (did you mean 'blocks'?)"; where no name is near, the names that there are, if few.
+---@param what string
+---@param name string
+---@param names string[]
+---@return string
+function errors.no_field(what, name, names)
+  local text = ("%s has no '%s'"):format(what, name)
+  if errors.nearest(name, names) then return text .. errors.suggestion(name, names) end
+  if #names == 0 or #names > 30 then return text end
+  table.sort(names)
+  return ("%s; it has %s"):format(text, table.concat(names, ", "))
+end
+
+--- Refuses what is no table of options, or has a name that is none of them.
+---@param where string begins the message: "run:plot"
+---@param opts any
+---@param known string[]
+function errors.check_options(where, opts, known)
+  if type(opts) ~= "table" then errors.fail("%s: expected a table of options, got %s", where, errors.kind(opts)) end
+  local is_known = {}
+  for _, name in ipairs(known) do is_known[name] = true end
+  for name in pairs(opts) do
+    if not is_known[name] then
+      errors.fail("%s: unknown option '%s'%s", where, tostring(name), errors.suggestion(tostring(name), known))
+    end
+  end
 end
 
 --- Whether every error is described with a traceback (--traceback).

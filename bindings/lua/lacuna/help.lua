@@ -39,17 +39,27 @@ local function source_lines(info)
   return lines
 end
 
---- The comment above a Lua function and its first line.
-local function describe_function(fn)
+--- The methods of a type that is written in Lua, or nil; a step is called t in recipes.
+local function lua_methods(type_name)
+  local home = ({ run = "run", step = "steps", t = "steps" })[type_name]
+  return home and require("lacuna." .. home).methods
+end
+
+--- What a Lua function is called with, and the comment above it. `name` is what the user calls it; without one the
+--- first line of its source is given.
+local function describe_function(fn, name)
   local info = debug.getinfo(fn, "S")
   if info.what == "C" then return nil end
   local lines = source_lines(info)
   if not lines or not lines[info.linedefined] then return nil end
   local first = info.linedefined
   while lines[first - 1] and lines[first - 1]:find "^%s*%-%-" do first = first - 1 end
-  local result = { (lines[info.linedefined]:match "^%s*(.-)%s*$") }
+  local head = lines[info.linedefined]:match "^%s*(.-)%s*$"
+  local arguments = name and head:match "%b()"
+  if arguments and name:find ":" then arguments = arguments:gsub("^%([%w_]+,? ?", "(") end -- the receiver
+  local result = { arguments and name .. arguments or head }
   for i = first, info.linedefined - 1 do
-    result[#result + 1] = "  " .. lines[i]:match("^%s*%-+%s?(.*)"):gsub("^@", "")
+    result[#result + 1] = "  " .. lines[i]:match("^%s*%-+%s?(.*)"):gsub("^@param ", "  "):gsub("^@return", "returns")
   end
   return table.concat(result, "\n")
 end
@@ -63,6 +73,7 @@ function help.methods(type_name)
   for key in pairs(rows()) do
     if key:sub(1, #prefix) == prefix then list[#list + 1] = key:sub(#prefix + 1) end
   end
+  for name in pairs(lua_methods(type_name) or {}) do list[#list + 1] = name end
   table.sort(list)
   return list
 end
@@ -93,7 +104,9 @@ local function describe_value(value)
   local type_name = meta and meta.__name or type(value)
   local methods = help.methods(type_name)
   local text = "a " .. type_name:gsub("^lacuna%.", "")
-  return #methods == 0 and text or text .. "; methods:\n" .. in_lines(methods, 80)
+  if #methods == 0 then return text end
+  text = text .. "; methods:\n" .. in_lines(methods, 80)
+  return type_name ~= "lacuna.tensor" and text or text .. "\n  x:add_(y) and the like write into x itself"
 end
 
 --- Follows "a.b.c" or "a.b:c" from the globals and the library; nil when it leads nowhere.
@@ -108,25 +121,42 @@ local function follow(path)
   return value
 end
 
---- The row of a function of C, found by comparing it with the library's.
+--- The method of a type, or nil: its metatable's __index is the table of methods, or a function that looks there first.
+local function method_of(type_name, name)
+  local meta = debug.getregistry()["lacuna." .. type_name]
+  local methods = meta and meta.__index
+  if type(methods) == "function" then methods = select(2, debug.getupvalue(methods, 1)) end
+  return type(methods) == "table" and rawget(methods, name) or nil
+end
+
+--- The row of a function of C, found by comparing it with the library's; x:add_ is described with x:add.
 local function row_of(fn)
   for key, row in pairs(rows()) do
-    if not key:find ":" and follow("lc." .. key) == fn then return row end
+    local type_name, name = key:match "^(.*):(.*)$"
+    if name then
+      if method_of(type_name, name) == fn or method_of(type_name, name .. "_") == fn then return row end
+    elseif follow("lc." .. key) == fn then
+      return row
+    end
   end
 end
 
 local function describe_name(name)
   local key = name:gsub("^lc%.", "")
   local value = follow(name) or follow("lc." .. name)
-  local method = name:match "[:.]([%a_][%w_]*)$"
-  local row = rows()[key] or type(value) == "function" and method and rows()["tensor:" .. method]
+  local type_name, method = key:match "^(%w+):(%w+)$"
+  if not value and lua_methods(type_name) then value = lua_methods(type_name)[method] end
+  local row = rows()[key] or type(value) == "function" and row_of(value)
   if row then return describe_row(row) end
-  local text = describe_group(key) or type(value) == "function" and describe_function(value)
+  local text = describe_group(key) or type(value) == "function" and describe_function(value, name)
   if text then return text end
   if type(value) == "function" then return LUA_FUNCTION end
   if value ~= nil then return describe_value(value) end
   local names = {}
-  for known in pairs(rows()) do names[#names + 1] = known end
+  for known in pairs(rows()) do
+    names[#names + 1] = known
+    names[#names + 1] = known:match "^([%w_]+)[.:]" -- a module or a type; the same name again does no harm
+  end
   return ("nothing is known of '%s'%s"):format(name, errors.suggestion(key, names))
 end
 

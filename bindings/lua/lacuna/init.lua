@@ -54,6 +54,17 @@ local function names()
   return list
 end
 
+--- Makes reading a name that a module has not an error with a suggestion: lc.prune.magntude.
+local function refuse_other_names(path, module)
+  local meta = getmetatable(module) or {}
+  meta.__index = meta.__index or function(_, name)
+    local errors, list = require "lacuna.errors", {}
+    for known in next, module do list[#list + 1] = known end
+    errors.fail("%s", errors.no_field(path, tostring(name), list))
+  end
+  return setmetatable(module, meta)
+end
+
 return setmetatable({}, {
   __name = "lacuna",
   __names = names, -- for suggestions, completion and help
@@ -73,6 +84,7 @@ return setmetatable({}, {
       local errors = require "lacuna.errors"
       errors.fail("lc.%s: no such name%s", tostring(name), errors.suggestion(tostring(name), names()))
     end
+    if type(value) == "table" then refuse_other_names("lc." .. name, value) end
     rawset(self, name, value)
     return value
   end,

@@ -115,7 +115,7 @@ end
 local function restore(value, tensors)
   if type(value) ~= "table" then return value end
   local special = value["$number"]
-  if special then return special == "nan" and 0 / 0 or special == "inf" and math.huge or -math.huge end
+  if special then return special == "nan" and math.abs(0 / 0) or special == "inf" and math.huge or -math.huge end
   if value["$tensor"] then return tensors and tensors[value["$tensor"]] end
   for key, inner in pairs(value) do value[key] = restore(inner, tensors) end
   return value

@@ -4,6 +4,7 @@
 
 local checkpoints = require "lacuna.checkpoints"
 local core = require "lacuna.core.train"
+local errors = require "lacuna.errors"
 local files = require "lacuna.core.files"
 local manifest = require "lacuna.manifest"
 local stages = require "lacuna.stages"
@@ -27,6 +28,11 @@ local function models_of(run, loop)
   return models
 end
 
+--- What the objective is, for comparing: of a function no more can be told.
+local function objective(loop)
+  return loop.objective and "a function" or "causal"
+end
+
 --- Where the run is now, for people.
 function loops.where(run)
   return run.stage_name or run.name
@@ -40,6 +46,10 @@ function loops.begin_loop(run, loop)
   if not saved then return end
   local file = saved[#saved].file
   local stored = checkpoints.load(stages.path(run, file), models_of(run, loop), loop.trainer)
+  if stored.objective ~= objective(loop) then
+    errors.fail("%s: option 'objective' was %s when this training loop was stored, and is %s now; set it back, or "
+      .. "start a new run without --resume", stages.path(run, file), tostring(stored.objective), objective(loop))
+  end
   stages.restore_position(run, stored)
   loop.step, loop.loss, loop.tokens = saved[#saved].step, stored.loss, stored.tokens
   loop.eval, loop.best = stored.eval, stored.best
@@ -50,7 +60,7 @@ local function save(run, loop)
   if #saved > 0 and saved[#saved].step == loop.step then return end
   local file = ("loop-%s-step-%06d.safetensors"):format(loop.key:gsub("%+", "-after-"):gsub("%.", "-"), loop.step)
   checkpoints.save(stages.path(run, file), models_of(run, loop), loop.trainer, stages.position(run, {
-    loss = loop.loss, tokens = loop.tokens, eval = loop.eval, best = loop.best,
+    objective = objective(loop), loss = loop.loss, tokens = loop.tokens, eval = loop.eval, best = loop.best,
   }))
   saved[#saved + 1] = { step = loop.step, file = file }
   local dropped = {}

@@ -28,9 +28,16 @@ local function blas()
   return ok and { library = info.library, kernels = info.core, products = info.products } or { library = "none" }
 end
 
+--- The options of every recipe that decide its numbers.
+local function common()
+  local value = options.value
+  return { toy = value.toy or false, dtype = value.dtype or "f32", device = value.device or "cpu" }
+end
+
 local function present(name, params)
   return {
-    lacuna_format = FORMAT, name = name, recipe = recipe(), params = copy(params), seed = random.seed(),
+    lacuna_format = FORMAT, name = name, recipe = recipe(), params = copy(params), options = common(),
+    seed = random.seed(),
     engine = { version = system.version, lua = _VERSION }, cpu = system.cpu(), threads = system.threads(),
     blas = blas(), files = {},
     started = os.date "!%Y-%m-%dT%H:%M:%SZ",
@@ -56,11 +63,22 @@ local function compare(path, before, now)
   end
   same("the recipe is", before.recipe.hash, now.recipe.hash)
   same("the parameters are", before.params, now.params)
+  same("--toy, --dtype or --device is", before.options, now.options)
   same("the seed is", before.seed, now.seed)
   if before.cpu.model ~= now.cpu.model then
     io.stderr:write(("lacuna: this run began on %s and goes on on %s: the last bits may differ\n"):format(
       before.cpu.model, now.cpu.model))
   end
+end
+
+--- The name of the run that a manifest is of.
+---@param text string
+---@param path string of the file, for messages
+---@return string
+function manifest.name(text, path)
+  local document = json.decode(text, path)
+  if type(document) ~= "table" or type(document.name) ~= "string" then errors.fail("%s: not a run's manifest", path) end
+  return document.name
 end
 
 --- Writes the manifest of a new run, or checks that of a resumed one. From here on files that are read are noted.

@@ -12,17 +12,9 @@ local model = {}
 local own = { family = true, seed = true, dtype = true, tokenizer = true }
 
 local function check_names(options, keys)
-  local known = { "family", "seed", "dtype", "tokenizer" }
-  local is_key = {}
-  for _, key in ipairs(keys) do
-    known[#known + 1] = key
-    is_key[key] = true
-  end
-  for name in pairs(options) do
-    if not own[name] and not is_key[name] then
-      errors.fail("model: unknown option '%s'%s", tostring(name), errors.suggestion(tostring(name), known))
-    end
-  end
+  local known = table.move(keys, 1, #keys, 1, {})
+  for name in pairs(own) do known[#known + 1] = name end
+  errors.check_options("model", options, known)
 end
 
 --- A fresh model: lc.model { family = "gpt2", n_layer = 4, ..., seed = 1, tokenizer = tok }. Keys are those of the

@@ -150,6 +150,9 @@ local params = {}
 ---@return table values
 function params.params(defaults, arguments)
   if type(defaults) ~= "table" then errors.fail("params: expected a table of defaults, got %s", type(defaults)) end
+  errors.expect("params", "the arguments", arguments, "table", true)
+  for _, word in ipairs(arguments or {}) do errors.expect("params", "each argument", word, "string") end
+  for _, name in ipairs { "help", "toy" } do errors.expect("params", name, defaults[name], "table", true) end
   check_names("help", defaults.help or {}, defaults)
   check_names("toy", defaults.toy or {}, defaults)
   local rows = own_rows(defaults)

@@ -9,17 +9,6 @@ local COLORS = { "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9
 
 -- -- choosing rows ----------------------------------------------------------------------------------------------------
 
-local function check_options(opts, where, known)
-  if type(opts) ~= "table" then errors.fail("%s: expected a table of options, got a %s", where, type(opts)) end
-  for name in pairs(opts) do
-    local ok = false
-    for _, other in ipairs(known) do ok = ok or other == name end
-    if not ok then
-      errors.fail("%s: unknown option '%s'%s", where, tostring(name), errors.suggestion(tostring(name), known))
-    end
-  end
-end
-
 --- Rows that `where` chooses: nil for all, a table of values that they must have, or a function.
 local function chosen(run, where)
   local list = {}
@@ -135,7 +124,8 @@ local function shell_quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" e
 -- function(row), scale = "log" (y), "logx" or "loglog", label = of the y axis, default the names of y, file}
 ---@return string|nil path nil where gnuplot is missing; the script is written all the same
 function plots.plot(run, opts)
-  check_options(opts, "run:plot", { "x", "y", "by", "where", "scale", "label", "file" })
+  errors.receiver("run:plot", run, "run")
+  errors.check_options("run:plot", opts, { "x", "y", "by", "where", "scale", "label", "file" })
   local ys = type(opts.y) == "table" and opts.y or { opts.y }
   if type(opts.x) ~= "string" or #ys == 0 then
     errors.fail 'run:plot: give x and y, as in run:plot { x = "sparsity", y = "perplexity" }'
@@ -186,8 +176,9 @@ end
 -- in run:plot; file = "table.txt"}
 ---@return string text
 function plots.table(run, opts)
+  errors.receiver("run:table", run, "run")
   opts = opts or {}
-  check_options(opts, "run:table", { "columns", "where", "file" })
+  errors.check_options("run:table", opts, { "columns", "where", "file" })
   local rows = chosen(run, opts.where)
   errors.expect("run:table", "columns", opts.columns, "table", true)
   errors.expect("run:table", "file", opts.file, "string", true)

@@ -30,10 +30,16 @@ local function take(self, share, from_end)
 end
 
 --- The things with the largest values, largest first: floor(share * n) of them.
-function ranking:top(share) return take(self, share, false) end
+function ranking:top(share)
+  errors.receiver("rank:top", self, "ranking")
+  return take(self, share, false)
+end
 
 --- The things with the smallest values, smallest first.
-function ranking:bottom(share) return take(self, share, true) end
+function ranking:bottom(share)
+  errors.receiver("rank:bottom", self, "ranking")
+  return take(self, share, true)
+end
 
 local function tensor_of(thing)
   local kind = errors.kind(thing)

@@ -4,6 +4,7 @@
 --   metrics.jsonl   what run:log measured; the same bytes whenever the same recipe runs
 --   timing.jsonl    seconds, tokens per second, bytes: what differs from run to run
 --   checkpoints/    where to go on; index.json names what counts
+--   .lock           empty; locked while a process runs here
 --
 -- A recipe that is resumed runs again from its top. A finished stage is not run: its values come back, and its models.
 -- Lines that were logged before are compared with what is logged now, not written again.
@@ -68,12 +69,35 @@ end
 
 local function numbered(base, i) return i == 1 and base or ("%s-%d"):format(base, i) end
 
---- The directory to go on in, or the first that is free; and whether it holds a run already.
-local function choose(base, resume)
-  local i = 1
-  while files.exists(numbered(base, i) .. "/manifest.json") do i = i + 1 end
-  if resume and i > 1 then return numbered(base, i - 1), true end
-  return numbered(base, i), false
+--- The directory to go on in, or the first that is free; and whether it holds a run already. A run called "x-2" may
+-- have the directory that the second run called "x" would have: the manifest tells them apart.
+local function choose(base, name, resume)
+  local i, last = 1, nil
+  while true do
+    local dir = numbered(base, i)
+    local path = dir .. "/manifest.json"
+    local text = files.read(path)
+    if not text then return last or dir, last ~= nil end
+    if resume and slug(manifest.name(text, path)) == slug(name) then last = dir end
+    i = i + 1
+  end
+end
+
+local opened = {} -- base of the directory -> name of the run that this process has there
+
+--- Each run of a recipe has a directory of its own, the same one when the recipe is resumed.
+local function refuse_twice(base, name)
+  local other = opened[base]
+  if other then
+    errors.fail("run: '%s' would share %s with '%s', which is open; give each run of a recipe its own name "
+      .. "(at the prompt: run:close() ends one)", name, base, other)
+  end
+end
+
+--- Kept as long as the run; a process that is killed leaves none behind.
+local function lock(dir)
+  return files.lock(dir .. "/.lock") or errors.fail(
+    "run: another process is running in %s; wait until it has ended, or give this run another place (--out DIR)", dir)
 end
 
 local function load_index(run)
@@ -94,34 +118,47 @@ local function check_options(opts)
   if type(opts) ~= "table" or type(opts.name) ~= "string" or slug(opts.name) == "" then
     errors.fail 'run: give a name, as in lc.run { name = "my-experiment" }'
   end
-  local known = { "name", "params", "out" }
+  errors.check_options("run", opts, { "name", "params", "out" })
   errors.expect("run", "out", opts.out, "string", true)
   if opts.params ~= nil and type(opts.params) ~= "table" then
     errors.fail("run: params must be a table, as lc.params gives, got %s", errors.kind(opts.params))
   end
-  for key in pairs(opts) do
-    if key ~= "name" and key ~= "params" and key ~= "out" then
-      errors.fail("run: unknown option '%s'%s", tostring(key), errors.suggestion(tostring(key), known))
-    end
-  end
 end
 
---- Opens a run, or goes on with one (--resume).
+--- Opens a run, or goes on with one (--resume). A recipe gives each of its runs another name, and one process at a
+-- time runs in a directory.
 ---@param opts table {name, params = from lc.params, out = directory of runs, default --out or "runs"}
 local function open(opts)
   check_options(opts)
-  local dir, resumed = choose((opts.out or options.value.out or "runs") .. "/" .. slug(opts.name), options.value.resume)
+  local base = (opts.out or options.value.out or "runs") .. "/" .. slug(opts.name)
+  refuse_twice(base, opts.name)
+  local dir, resumed = choose(base, opts.name, options.value.resume)
   local run = setmetatable({
-    name = opts.name, dir = dir, resumed = resumed, state = grad.exempt {}, cursor = 0, stage_number = 0,
+    name = opts.name, base = base, dir = dir, resumed = resumed, state = grad.exempt {}, cursor = 0, stage_number = 0,
     loop_number = 0, models = {},
   }, run_meta)
   files.make_dirs(dir .. "/checkpoints")
+  run.lock = lock(dir)
   run.index = load_index(run)
   clean(run)
   run.lines = whole_lines(dir .. "/metrics.jsonl")
   whole_lines(dir .. "/timing.jsonl")
   run.manifest = manifest.open(dir .. "/manifest.json", opts.name, opts.params, resumed)
+  opened[base] = opts.name
   return run
+end
+
+--- Ends a run before its recipe does: the directory is free for other processes, the name for another run. Also by
+-- `local run <close> = lc.run {...}`. A run that is closed takes nothing more.
+function run_methods.close(run)
+  errors.receiver("run:close", run, "run")
+  run.closed = true
+  getmetatable(run.lock).__close(run.lock)
+  opened[run.base] = nil
+end
+
+function run_meta.__close(run)
+  if not run.closed then run:close() end
 end
 
 -- -- logs -------------------------------------------------------------------------------------------------------------
@@ -139,6 +176,7 @@ end
 --- Writes one line of measurements. On a resumed run a line that is there already is compared.
 ---@param fields table name -> number, string, boolean or plain table; a tensor of one element counts as its number
 function run_methods.log(run, fields)
+  errors.receiver("run:log", run, "run")
   if type(fields) ~= "table" then errors.fail("run:log: expected a table, got a %s", type(fields)) end
   local line = { stage = run.stage_name }
   for name, value in pairs(fields) do
@@ -161,6 +199,7 @@ end
 
 --- The lines logged so far, as tables.
 function run_methods.rows(run)
+  errors.receiver("run:rows", run, "run")
   local list = {}
   for i = 1, run.cursor do list[i] = json.decode(run.lines[i], "metrics.jsonl") end
   return list
@@ -170,6 +209,7 @@ end
 ---@param name string of the file; ".txt" is added where it has no ending
 ---@param text string
 function run_methods.text(run, name, text)
+  errors.receiver("run:text", run, "run")
   if type(name) ~= "string" or slug(name) == "" or name:find "/" or OWN[name] then
     errors.fail("run:text: the name must be that of a file of yours in the run's directory, got '%s'", tostring(name))
   end
@@ -180,6 +220,7 @@ end
 ---@param text string
 ---@param holds boolean
 function run_methods.claim(run, text, holds)
+  errors.receiver("run:claim", run, "run")
   if type(holds) ~= "boolean" then errors.fail("run:claim: expected true or false for \"%s\"", tostring(text)) end
   print(("%s  %s"):format(holds and "holds      " or "DOES NOT HOLD", text))
   run:log { claim = text, holds = holds }
@@ -190,6 +231,7 @@ end
 ---@param tag string name of the directory
 ---@return string path
 function run_methods.save(run, model, tag)
+  errors.receiver("run:save", run, "run")
   if type(tag) ~= "string" or slug(tag) == "" or tag:find "/" or tag == "checkpoints" then
     errors.fail("run:save: the tag must be a name for a directory, got '%s'", tostring(tag))
   end
@@ -200,7 +242,10 @@ function run_methods.save(run, model, tag)
 end
 
 run_methods.stage = require("lacuna.stages").stage
-for name, method in pairs(require "lacuna.loops") do run_methods[name] = method end
 for name, method in pairs(require "lacuna.plots") do run_methods[name] = method end
 
-return { run = open }
+local for_users = {} -- for help: without what training loops call
+for name, method in pairs(run_methods) do for_users[name] = method end
+for name, method in pairs(require "lacuna.loops") do run_methods[name] = method end
+
+return { run = open, methods = for_users }

@@ -172,15 +172,8 @@ end
 
 -- -- the call ---------------------------------------------------------------------------------------------------------
 
-local known = { "bins", "log", "file" }
-
 local function check_options(opts)
-  if type(opts) ~= "table" then errors.fail("show: expected a table of options, got a %s", type(opts)) end
-  for name in pairs(opts) do
-    if name ~= "bins" and name ~= "log" and name ~= "file" then
-      errors.fail("show: unknown option '%s'%s", tostring(name), errors.suggestion(tostring(name), known))
-    end
-  end
+  errors.check_options("show", opts, { "bins", "log", "file" })
   local bins = opts.bins
   if bins ~= nil and not (math.type(bins) == "integer" and bins >= 1 and bins <= 1000) then
     errors.fail("show: bins must be an integer from 1 to 1000, got %s", tostring(bins))

@@ -137,10 +137,12 @@ end
 -- no model between the two
 ---@return any what fn returned
 function stages.stage(run, name, models, fn, opts)
+  errors.receiver("run:stage", run, "run")
   if type(name) ~= "string" or type(models) ~= "table" or type(fn) ~= "function" then
     errors.fail 'run:stage: expected (name, { model = model }, function)'
   end
   errors.expect("run:stage", "the last argument", opts, "table", true)
+  errors.check_options("run:stage", opts or {}, { "keep" })
   for key, model in pairs(models) do
     if type(key) ~= "string" then errors.fail "run:stage: models are given by name, as in { model = model }" end
     errors.expect("run:stage", "'" .. key .. "'", model, "model")

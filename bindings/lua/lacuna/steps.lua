@@ -22,13 +22,21 @@ local function is_dataset(data)
   return type(metatable) == "table" and metatable.__name == "lacuna.dataset"
 end
 
+--- What a model reads of a batch whose other fields are the objective's.
+local function for_model(batch)
+  return {
+    ids = batch.ids, labels = batch.labels, attention_mask = batch.attention_mask,
+    token_type_ids = batch.token_type_ids,
+  }
+end
+
 --- Adds the number-th batch. One without ids is the objective's business alone.
 local function give(loop, batches, batch, number)
   if type(batch) ~= "table" or not (batch.ids or loop.objective) then
     errors.fail("steps: batch %d must be a table such as {ids = ..., labels = ...}%s", number,
       type(batch) ~= "table" and ", got a " .. type(batch) or "")
   end
-  if batch.ids then loop.trainer:give(batch) end
+  if batch.ids then loop.trainer:give(loop.objective and for_model(batch) or batch) end
   batches[#batches + 1] = batch
 end
 
@@ -101,10 +109,12 @@ end
 -- -- the step that the body sees --------------------------------------------------------------------------------------
 
 local step_methods = {}
+steps.methods = step_methods -- for help
 local step_meta = { __name = "step" }
 
 local function live(t, what)
-  local loop = t.loop
+  errors.receiver("t:" .. what, t, "step")
+  local loop = rawget(t, "loop")
   if loop.current ~= t then errors.fail("t:%s: step %d is over", what, t.step) end
   return loop.trainer
 end
@@ -119,6 +129,7 @@ end
 ---@param options table|nil {mode = "freeze"}: weight and moments stay; "grad": an update with a gradient of zero
 function step_methods.skip(t, things, options)
   errors.expect("t:skip", "the last argument", options, "table", true)
+  errors.check_options("t:skip", options or {}, { "mode" })
   local mode = options and options.mode or "freeze"
   if mode ~= "freeze" and mode ~= "grad" then
     errors.fail("t:skip: mode must be 'freeze' or 'grad', got '%s'", tostring(mode))
@@ -190,6 +201,7 @@ local function add_groups(trainer, opts)
 end
 
 local function check_needs(opts)
+  errors.expect("steps", "run", opts.run or nil, "run", true)
   for _, name in ipairs { "log_every", "save_every", "best" } do
     if opts[name] and not opts.run then errors.fail("steps: option '%s' needs a run, as in run = run", name) end
   end
@@ -277,6 +289,7 @@ local function mean_loss(model, data, batch_size)
     local sum, count = core.evaluate(model, batch)
     total, labels = total + sum, labels + count
   end
+  if labels == 0 then errors.fail "steps: no token of eval's batches has a label" end
   return total / labels
 end
 

@@ -61,19 +61,19 @@ uint64_t cpu_attention_pairs(const attention *a) {
     return (uint64_t)(a->B * a->H * count);
 }
 
-void cpu_rows_by_rows(const attention *a, float alpha, const float *x, int64_t ldx, const float *y, int64_t ldy,
-                      int64_t rows, int64_t keys, float *s) {
-    int D = (int)a->D;
+void cpu_tile_product(const attention *a, bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K, float alpha,
+                      const float *A, int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc) {
     if (a->own)
-        lc_sgemm_avx512(false, true, rows, keys, D, alpha, x, ldx, y, ldy, 0, s, KEYS);
+        lc_sgemm_avx512(trans_a, trans_b, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
     else
-        a->blas->sgemm(LC_BLAS_ROW_MAJOR, LC_BLAS_NO_TRANS, LC_BLAS_TRANS, (int)rows, (int)keys, D, alpha, x, (int)ldx,
-                       y, (int)ldy, 0, s, KEYS);
+        a->blas->sgemm(LC_BLAS_ROW_MAJOR, trans_a ? LC_BLAS_TRANS : LC_BLAS_NO_TRANS,
+                       trans_b ? LC_BLAS_TRANS : LC_BLAS_NO_TRANS, (int)M, (int)N, (int)K, alpha, A, (int)lda, B,
+                       (int)ldb, beta, C, (int)ldc);
 }
 
 void cpu_scores(const attention *a, const float *q, const float *k, int64_t rows, int64_t keys, float *s) {
     if (rows > FEW_ROWS) {
-        cpu_rows_by_rows(a, a->scale, q, a->q.t, k, a->k.t, rows, keys, s);
+        cpu_tile_product(a, false, true, rows, keys, a->D, a->scale, q, a->q.t, k, a->k.t, 0, s, KEYS);
         return;
     }
     for (int64_t i = 0; i < rows; i++)
@@ -90,7 +90,7 @@ static float next_exponentials(const attention *a, float *p, int64_t seen, int64
     for (int64_t s = 0; keep && s < seen; s++)
         if (!keep[s]) p[s] = -INFINITY;
     float most = seen > 0 ? fmaxf(*m, a->simd->max(p, seen)) : *m, factor = 1;
-    if (most == -INFINITY) { /* no key yet */
+    if (most == -INFINITY && !a->simd->any_nan(p, seen)) { /* no key yet */
         memset(p, 0, sizeof *p * (size_t)keys);
         return 1;
     }
@@ -106,8 +106,7 @@ static void add_values(const attention *a, const float *p, const float *v, int64
                        float *y) {
     float beta = first ? 0 : 1;
     if (rows > FEW_ROWS) {
-        a->blas->sgemm(LC_BLAS_ROW_MAJOR, LC_BLAS_NO_TRANS, LC_BLAS_NO_TRANS, (int)rows, (int)a->D, (int)keys, 1, p,
-                       KEYS, v, (int)a->v.t, beta, y, (int)a->y.t);
+        cpu_tile_product(a, false, false, rows, a->D, keys, 1, p, KEYS, v, a->v.t, beta, y, a->y.t);
         return;
     }
     for (int64_t i = 0; i < rows; i++)

@@ -45,9 +45,9 @@ lc_status cpu_head_rows(lc_tensor *t, head_rows *out, lc_tensor **copy);
 /* How many keys, from the first, query t may see. */
 int64_t cpu_keys_seen(const attention *a, int64_t t);
 uint64_t cpu_attention_pairs(const attention *a);
-/* s (rows, KEYS) = alpha x y^T, over D, with the distances ldx and ldy between rows. */
-void cpu_rows_by_rows(const attention *a, float alpha, const float *x, int64_t ldx, const float *y, int64_t ldy,
-                      int64_t rows, int64_t keys, float *s);
+/* C = alpha op(A) op(B) + beta C as lc_gemm says, on the calling thread: a tile's products are too small to share. */
+void cpu_tile_product(const attention *a, bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K, float alpha,
+                      const float *A, int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc);
 /* s (rows, KEYS) = scale q k^T for `rows` queries and `keys` keys. */
 void cpu_scores(const attention *a, const float *q, const float *k, int64_t rows, int64_t keys, float *s);
 

@@ -35,8 +35,7 @@ static void backward_row(const attention *a, float *p, float *ds, float lse, flo
 /* C += op(A) B with A a tile. */
 static void add_product(const attention *a, bool transposed, int64_t M, int64_t K, const float *tile, const float *B,
                         int64_t ldb, float *C, int64_t ldc) {
-    a->blas->sgemm(LC_BLAS_ROW_MAJOR, transposed ? LC_BLAS_TRANS : LC_BLAS_NO_TRANS, LC_BLAS_NO_TRANS, (int)M,
-                   (int)a->D, (int)K, 1, tile, KEYS, B, (int)ldb, 1, C, (int)ldc);
+    cpu_tile_product(a, transposed, false, M, a->D, K, 1, tile, KEYS, B, ldb, 1, C, ldc);
 }
 
 static void backward_tile(const attention *a, int64_t b, int64_t h, int64_t t0, int64_t rows) {
@@ -49,7 +48,8 @@ static void backward_tile(const attention *a, int64_t b, int64_t h, int64_t t0, 
         int64_t keys = lc_min(KEYS, limit - s0);
         const float *k = cpu_row(&a->k, b, s0, g);
         cpu_scores(a, q, k, rows, keys, p);
-        cpu_rows_by_rows(a, 1, dy, a->dy.t, cpu_row(&a->v, b, s0, g), a->v.t, rows, keys, ds);
+        cpu_tile_product(a, false, true, rows, keys, a->D, 1, dy, a->dy.t, cpu_row(&a->v, b, s0, g), a->v.t, 0, ds,
+                         KEYS);
         for (int64_t i = 0; i < rows; i++) {
             int64_t seen = lc_max(0, lc_min(keys, cpu_keys_seen(a, t0 + i) - s0)), row = (b * a->H + h) * a->T + t0 + i;
             backward_row(a, p + i * KEYS, ds + i * KEYS, a->lse[row], delta[i], row * a->S + s0, seen, keys,

@@ -66,6 +66,7 @@ lc_status cpu_embedding_backward(const lc_call *call);
 /* reduce.c */
 lc_status cpu_reduce(const lc_call *call);
 lc_status cpu_sum_to(const lc_call *call);
+lc_status cpu_cumsum(const lc_call *call);
 /* order.c */
 lc_status cpu_sort(const lc_call *call); /* and topk */
 lc_status cpu_kthvalue(const lc_call *call);
@@ -78,6 +79,10 @@ lc_status cpu_index(const lc_call *call);
 lc_status cpu_gather(const lc_call *call);
 lc_status cpu_cat(const lc_call *call);
 lc_status cpu_masked_fill(const lc_call *call);
+/* scatter.c */
+lc_status cpu_scatter(const lc_call *call);
+lc_status cpu_index_add(const lc_call *call);
+lc_status cpu_triangle(const lc_call *call);
 /* solve.c */
 lc_status cpu_cholesky(const lc_call *call);
 lc_status cpu_solve_triangular(const lc_call *call);

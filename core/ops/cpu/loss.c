@@ -41,24 +41,32 @@ static double weight_of(const lc_call *call, int64_t labelled) {
 
 typedef struct rows_job {
     const lc_simd *simd;
-    const float *logits, *given_lse;
+    const float *logits;
     const int64_t *label;
+    double *loss; /* of each row */
     float *lse, *dlogits;
     double weight;
     int64_t V;
 } rows_job;
 
-static float log_sum_exp(const lc_simd *simd, const float *x, int64_t n) {
-    float scratch[1024], most = simd->max(x, n);
+/* The sum of exp(x - most), most being the largest x: of large logits, their logarithm alone would lose the digits. */
+static double sum_exp(const lc_simd *simd, const float *x, int64_t n, float *most) {
+    float scratch[1024];
     double sum = 0;
-    for (int64_t i = 0; i < n; i += 1024) sum += simd->exp_sum(scratch, x + i, 1, most, lc_min(1024, n - i));
-    return most + (float)log(sum);
+    *most = simd->max(x, n);
+    for (int64_t i = 0; i < n; i += 1024) sum += simd->exp_sum(scratch, x + i, 1, *most, lc_min(1024, n - i));
+    return sum;
 }
 
-static void lse_rows(void *context, int64_t begin, int64_t end) {
+static void loss_of_rows(void *context, int64_t begin, int64_t end) {
     const rows_job *j = context;
-    for (int64_t n = begin; n < end; n++)
-        j->lse[n] = j->label[n] == IGNORED ? 0 : log_sum_exp(j->simd, j->logits + n * j->V, j->V);
+    for (int64_t n = begin; n < end; n++) {
+        const float *x = j->logits + n * j->V;
+        float most = 0;
+        double sum = j->label[n] == IGNORED ? 1 : sum_exp(j->simd, x, j->V, &most);
+        j->loss[n] = j->label[n] == IGNORED ? 0 : log(sum) + ((double)most - x[j->label[n]]);
+        if (j->lse) j->lse[n] = most + (float)log(sum);
+    }
 }
 
 lc_status cpu_cross_entropy(const lc_call *call) {
@@ -70,17 +78,16 @@ lc_status cpu_cross_entropy(const lc_call *call) {
     LC_TRY(read_labels(call, call->in[1], V, &label, &labelled));
     j.label = label;
     lc_status status = LC_OK;
-    float *own = NULL;
-    j.lse = lse ? LC_DATA(float, lse) : (own = lc_alloc(sizeof *own * (size_t)N));
-    if (!j.lse) status = LC_ENOMEM;
-    if (!status) status = lc_parallel_range(N, cpu_row_grain(V), lse_rows, &j);
+    j.lse = lse ? LC_DATA(float, lse) : NULL;
+    j.loss = lc_alloc(sizeof *j.loss * (size_t)N);
+    if (!j.loss) status = LC_ENOMEM;
+    if (!status) status = lc_parallel_range(N, cpu_row_grain(V), loss_of_rows, &j);
     if (!status && loss) {
         double sum = 0;
-        for (int64_t n = 0; n < N; n++)
-            if (label[n] != IGNORED) sum += (double)j.lse[n] - j.logits[n * V + label[n]];
+        for (int64_t n = 0; n < N; n++) sum += j.loss[n];
         *LC_DATA(float, loss) = (float)(sum * weight_of(call, labelled));
     }
-    lc_free(own);
+    lc_free(j.loss);
     lc_free(label);
     return status;
 }
@@ -93,8 +100,11 @@ static void dlogits_rows(void *context, int64_t begin, int64_t end) {
             memset(d, 0, sizeof *d * (size_t)j->V);
             continue;
         }
-        j->simd->exp_sum(d, j->logits + n * j->V, 1, j->given_lse[n], j->V);
-        j->simd->scale(d, (float)j->weight, j->V);
+        const float *x = j->logits + n * j->V;
+        float most;
+        double sum = sum_exp(j->simd, x, j->V, &most);
+        j->simd->exp_sum(d, x, 1, most, j->V);
+        j->simd->scale(d, (float)(j->weight / sum), j->V);
         d[j->label[n]] -= (float)j->weight;
     }
 }
@@ -106,7 +116,6 @@ lc_status cpu_cross_entropy_backward(const lc_call *call) {
     LC_TRY(read_labels(call, call->in[1], V, &label, &labelled));
     rows_job j = {.simd = lc_simd_get(),
                   .logits = LC_DATA(float, logits),
-                  .given_lse = LC_DATA(float, call->in[2]),
                   .label = label,
                   .dlogits = LC_DATA(float, call->out[0]),
                   .V = V};

@@ -217,8 +217,8 @@ static lc_status quantile_of_line(const lines_job *j, int64_t number, const line
     LC_TRY(value_of_rank(l, below, &low));
     LC_TRY(value_of_rank(l, above, &high));
     LC_TRY(value_of_rank(l, l->n - 1, &last));
-    LC_DATA(float, j->call->out[0])
-    [number] = isnan(last) ? NAN : (float)(share == 0 ? low : low + share * (high - low));
+    double value = share == 0 || low == high ? low : (1 - share) * low + share * high; /* infinite ends stay so */
+    LC_DATA(float, j->call->out[0])[number] = isnan(last) ? NAN : (float)value;
     return LC_OK;
 }
 

@@ -1,4 +1,4 @@
-/* reduce.c: one number from each line of a tensor, and sums over broadcast dimensions.
+/* reduce.c: one number from each line of a tensor, sums over broadcast dimensions, and running sums.
  *
  * A line is cut into pieces of GRAIN elements; each gives a partial result in double, and partials are combined in
  * their order: the tree is the same at any thread count. Lines along a dimension that is not the last are turned into
@@ -344,4 +344,48 @@ lc_status cpu_sum_to(const lc_call *call) {
 done:
     lc_tensor_release(dense);
     return status;
+}
+
+/* -- running sums ------------------------------------------------------------------------------ */
+
+typedef struct cumsum_job {
+    lc_tensor *x, *out;
+    int dim;
+} cumsum_job;
+
+/* Position of the first element of a line along `dim`; lines are numbered row-major over the other dimensions. */
+static int64_t line_start(const lc_tensor *t, int dim, int64_t line) {
+    int64_t position = t->offset;
+    for (int d = t->ndim - 1; d >= 0; d--) {
+        if (d == dim) continue;
+        position += line % t->shape[d] * t->strides[d];
+        line /= t->shape[d];
+    }
+    return position;
+}
+
+/* Floats are summed in double, as everywhere; integers wrap around. */
+#define CUMSUM(name, T, SUM)                                                                               \
+    static void name(void *context, int64_t begin, int64_t end) {                                          \
+        const cumsum_job *j = context;                                                                     \
+        int64_t n = j->x->shape[j->dim], step = j->x->strides[j->dim], out_step = j->out->strides[j->dim]; \
+        for (int64_t l = begin; l < end; l++) {                                                            \
+            const T *x = (const T *)j->x->storage->data + line_start(j->x, j->dim, l);                     \
+            T *y = (T *)j->out->storage->data + line_start(j->out, j->dim, l);                             \
+            SUM sum = 0;                                                                                   \
+            for (int64_t i = 0; i < n; i++) y[i * out_step] = (T)(sum += (SUM)x[i * step]);                \
+        }                                                                                                  \
+    }
+CUMSUM(cumsum_f32, float, double)
+CUMSUM(cumsum_f64, double, double)
+CUMSUM(cumsum_i64, int64_t, uint64_t)
+
+lc_status cpu_cumsum(const lc_call *call) {
+    cumsum_job j = {call->in[0], call->out[0], call->attr->dim};
+    lc_range_task task = j.x->dtype == LC_F32   ? cumsum_f32
+                         : j.x->dtype == LC_F64 ? cumsum_f64
+                         : j.x->dtype == LC_I64 ? cumsum_i64
+                                                : NULL;
+    if (!task || j.out->dtype != j.x->dtype || lc_numel(j.x) == 0) return cpu_on_ref(call);
+    return lc_parallel_range(lc_numel(j.x) / j.x->shape[j.dim], cpu_row_grain(j.x->shape[j.dim]), task, &j);
 }

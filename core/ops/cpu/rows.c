@@ -41,7 +41,8 @@ static void log_softmax_rows(void *context, int64_t begin, int64_t end) {
         const float *x = j->x + r * j->n;
         float *y = j->out + r * j->n, most = j->simd->max(x, j->n);
         float sum = j->simd->exp_sum(y, x, 1, most, j->n);
-        j->simd->normalise(y, x, most + logf(sum), 1, NULL, NULL, j->n);
+        j->simd->normalise(y, x, most, 1, NULL, NULL, j->n); /* most + log(sum) would lose the digits of a large most */
+        j->simd->normalise(y, y, logf(sum), 1, NULL, NULL, j->n);
     }
 }
 

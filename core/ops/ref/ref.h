@@ -16,6 +16,12 @@ typedef union ref_number {
     int64_t i;
 } ref_number;
 
+/* An integer result, wrapped to its type as two's complement does. */
+static inline int64_t ref_wrapped(lc_dtype dtype, int64_t value) {
+    if (dtype == LC_U8) return (uint8_t)value;
+    return dtype == LC_I32 ? (int32_t)(uint32_t)value : value;
+}
+
 static inline ref_number ref_read(const lc_tensor *t, int64_t position) {
     if (lc_dtype_is_float(t->dtype)) return (ref_number){.f = lc_get_f64(t, position)};
     return (ref_number){.i = lc_get_i64(t, position)};

@@ -25,8 +25,7 @@ lc_status lc_ref_embedding_backward(const lc_call *call) {
     return ref_add_rows(dw, call->attr->add ? dw : NULL, 0, ids, dy);
 }
 
-/* -- attention ------------------------------------------------------------------------------------------------------
- */
+/* -- attention --------------------------------------------------------------------------------- */
 
 /* Position of element (i, j, k, 0) of a 4-d tensor. */
 static int64_t at(const lc_tensor *t, int64_t i, int64_t j, int64_t k) {

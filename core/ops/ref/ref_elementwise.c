@@ -4,14 +4,10 @@
 #include "ops/ref/ref.h"
 #include <math.h>
 
-/* -- the walks ------------------------------------------------------------------------------------------------------
- */
+/* -- the walks --------------------------------------------------------------------------------- */
 
-/* An integer result, wrapped to its type as two's complement does. */
 static void set_wrapped(lc_tensor *t, int64_t position, int64_t value) {
-    if (t->dtype == LC_U8) value = (uint8_t)value;
-    if (t->dtype == LC_I32) value = (int32_t)(uint32_t)value;
-    lc_set_i64(t, position, value);
+    lc_set_i64(t, position, ref_wrapped(t->dtype, value));
 }
 
 typedef double (*real_unary)(const lc_attr *attr, double x);
@@ -131,8 +127,7 @@ lc_status lc_ref_fill(const lc_call *call) {
     return LC_OK;
 }
 
-/* -- formulas -------------------------------------------------------------------------------------------------------
- */
+/* -- formulas ---------------------------------------------------------------------------------- */
 
 /* name, its value for a double x, its value for an int64_t x */
 #define UNARY_EXACT(name, formula, integer_formula)               \

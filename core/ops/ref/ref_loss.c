@@ -84,8 +84,7 @@ lc_status lc_ref_cross_entropy_backward(const lc_call *call) {
     return LC_OK;
 }
 
-/* -- the linear layer and its loss in one ---------------------------------------------------------------------------
- */
+/* -- the linear layer and its loss in one ------------------------------------------------------ */
 
 typedef struct head {
     lc_tensor *x, *w, *labels; /* (N, C), (V, C), (N) */

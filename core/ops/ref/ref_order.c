@@ -94,7 +94,7 @@ static void write_quantile(const lc_call *call, int64_t l, const item *items, in
     double position = call->attr->a * (double)(length - 1);
     int64_t below = (int64_t)position, above = lc_min(below + 1, length - 1);
     double share = position - (double)below, low = items[below].value.f, high = items[above].value.f;
-    double value = share == 0 ? low : low + share * (high - low);
+    double value = share == 0 || low == high ? low : (1 - share) * low + share * high; /* infinite ends stay so */
     if (isnan(items[length - 1].value.f)) value = NAN;
     lc_set_f64(call->out[0], lc_position(call->out[0], l), value);
 }

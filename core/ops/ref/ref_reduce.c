@@ -87,8 +87,7 @@ lc_status lc_ref_logsumexp(const lc_call *call) {
     return reduce(call, logsumexp_real, NULL);
 }
 
-/* -- extremes: the first of the largest or smallest; a NaN beats everything -----------------------------------------
- */
+/* -- extremes: the first of the largest or smallest; a NaN beats everything -------------------- */
 
 static int64_t extreme(const ref_line *x, bool largest) {
     bool real = lc_dtype_is_float(x->t->dtype);
@@ -141,8 +140,7 @@ lc_status lc_ref_argmin(const lc_call *call) {
     return reduce(call, NULL, argmin);
 }
 
-/* -- truth ----------------------------------------------------------------------------------------------------------
- */
+/* -- truth ------------------------------------------------------------------------------------- */
 
 static int64_t count_nonzero(const ref_line *x) {
     int64_t count = 0;
@@ -164,8 +162,7 @@ lc_status lc_ref_all(const lc_call *call) {
     return reduce(call, NULL, all);
 }
 
-/* -- sums that keep more than one number ----------------------------------------------------------------------------
- */
+/* -- sums that keep more than one number ------------------------------------------------------- */
 
 lc_status lc_ref_cumsum(const lc_call *call) {
     lc_tensor *x = call->in[0], *out = call->out[0];

@@ -13,15 +13,12 @@ static ref_line row_of(lc_tensor *t, int64_t number) {
     return ref_line_at(t, t->ndim - 1, number);
 }
 
-/* -- softmax --------------------------------------------------------------------------------------------------------
- */
+/* -- softmax ----------------------------------------------------------------------------------- */
 
-/* log(sum(exp(x))), by the largest, so that nothing overflows. */
-static double log_sum_exp(const ref_line *x) {
-    double most = -INFINITY, sum = 0;
+static double largest(const ref_line *x) {
+    double most = -INFINITY;
     for (int64_t i = 0; i < x->length; i++) most = fmax(most, ref_get(x, i));
-    for (int64_t i = 0; i < x->length; i++) sum += exp(ref_get(x, i) - most);
-    return most + log(sum);
+    return most;
 }
 
 static lc_status softmax(const lc_call *call, bool logarithm) {
@@ -29,9 +26,10 @@ static lc_status softmax(const lc_call *call, bool logarithm) {
     for (int64_t r = 0, rows = rows_of(x); r < rows; r++) {
         LC_TRY(lc_poll());
         ref_line from = row_of(x, r), to = row_of(out, r);
-        double lse = log_sum_exp(&from);
+        double most = largest(&from), sum = 0;
+        for (int64_t i = 0; i < from.length; i++) sum += exp(ref_get(&from, i) - most);
         for (int64_t i = 0; i < from.length; i++) {
-            double y = ref_get(&from, i) - lse;
+            double y = ref_get(&from, i) - most - log(sum); /* most + log(sum) would lose the digits of a large most */
             ref_set(&to, i, logarithm ? y : exp(y));
         }
     }
@@ -68,8 +66,7 @@ lc_status lc_ref_log_softmax_backward(const lc_call *call) {
     return softmax_backward(call, true);
 }
 
-/* -- normalisation --------------------------------------------------------------------------------------------------
- */
+/* -- normalisation ----------------------------------------------------------------------------- */
 
 /* Element i of an optional (C) tensor, or what stands for it. */
 static double column(const lc_tensor *t, int64_t i, double absent) {
@@ -161,8 +158,7 @@ lc_status lc_ref_rms_norm_backward(const lc_call *call) {
     return norm_backward(in[0], in[1], NULL, in[2], in[3], out[0], out[1], NULL);
 }
 
-/* -- dropout --------------------------------------------------------------------------------------------------------
- */
+/* -- dropout ----------------------------------------------------------------------------------- */
 
 double ref_dropout_factor(double rate, uint64_t key, uint64_t counter, int64_t i) {
     uint32_t random[4];

@@ -15,7 +15,7 @@ lc_status ref_check_indices(const lc_call *call, const lc_tensor *indices, int64
 
 static ref_number add(const lc_tensor *t, ref_number a, ref_number b) {
     if (lc_dtype_is_float(t->dtype)) return (ref_number){.f = a.f + b.f};
-    return (ref_number){.i = (int64_t)((uint64_t)a.i + (uint64_t)b.i)};
+    return (ref_number){.i = ref_wrapped(t->dtype, (int64_t)((uint64_t)a.i + (uint64_t)b.i))};
 }
 
 /* Element i of a line of indices. */
