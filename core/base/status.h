@@ -23,7 +23,8 @@ typedef enum lc_status {
     LC_ECANCEL,   /* interrupted by lc_cancel() */
     LC_ENUMERIC,  /* non-finite or not positive definite */
     LC_ESTATE,    /* right call, wrong moment */
-    LC_EEXTERNAL  /* a function behind lc_external failed; its own error is kept by its owner */
+    LC_EEXTERNAL, /* a function behind lc_external failed; its own error is kept by its owner */
+    LC_ESTOP      /* no error: who watches a pass has seen enough, and the pass ends early. Never reaches a user */
 } lc_status;
 
 #define LC_PRINTF(text, first) __attribute__((format(printf, text, first)))

@@ -32,6 +32,8 @@ extern const lc_family lc_family_gpt2, lc_family_llama, lc_family_qwen2, lc_fami
 lc_status lc_model_build(json_t *config, lc_dtype dtype, lc_model **out);
 
 /* -- passes ------------------------------------------------------------------------------------- */
+/* LC_EINVAL, LC_ESHAPE or LC_EDTYPE for a batch that this model cannot take. */
+lc_status lc_batch_check(lc_model *m, const lc_batch *batch);
 /* A pass over this batch, which is checked first. lc_pass_close it. */
 lc_status lc_pass_open(lc_model *m, const lc_batch *batch, bool train, lc_pass *out);
 /* Says where the pass's tokens stand: positions (T) or (B, T) from 0, and the length of the text, one more than the

@@ -80,6 +80,7 @@ static const lc_op activation_op[] = {
 lc_status lc_layer_forward(lc_layer *layer, lc_tensor *x, lc_activation act, lc_tensor **y) {
     lc_tensor *w = NULL, *product = NULL;
     lc_tensor *b = layer->bias ? layer->bias->leaf : NULL;
+    if (layer->observer) LC_TRY(layer->observer->see(layer->observer->context, layer, x));
     LC_TRY(lc_layer_weight(layer, &w));
     lc_status status;
     if (!layer->product) {

@@ -45,6 +45,12 @@ struct lc_installed {
     lc_state *state;   /* checkpointed */
 };
 
+/* Sees what goes into a layer, before its product: how calibration collects. LC_ESTOP ends the pass there. */
+typedef struct lc_observer {
+    lc_status (*see)(void *context, lc_layer *layer, lc_tensor *x);
+    void *context;
+} lc_observer;
+
 struct lc_layer {
     lc_model *model;  /* borrowed: layers live as long as their model */
     char *name;       /* owned: "transformer.h.0.attn.c_attn" */
@@ -59,7 +65,8 @@ struct lc_layer {
     int64_t interleaved; /* heads whose q, k and v rows follow each other, head by head; 0 = all of q, k, v in turn */
     int n_transforms;
     lc_installed **transforms;
-    lc_installed *product; /* NULL = dense */
+    lc_installed *product;       /* NULL = dense */
+    const lc_observer *observer; /* borrowed; NULL = nobody watches */
 };
 
 /* x (..., I) -> y (..., O) through transforms, product and the activation. Recorded. */

@@ -13,7 +13,7 @@ static lc_status check_integers(const lc_tensor *t, const char *name, const lc_t
     return LC_OK;
 }
 
-static lc_status check_batch(lc_model *m, const lc_batch *batch) {
+lc_status lc_batch_check(lc_model *m, const lc_batch *batch) {
     const lc_tensor *ids = batch->ids;
     if (!ids) return lc_fail(LC_EINVAL, "a batch needs ids (B, T)");
     if (ids->ndim != 2 || !lc_numel(ids))
@@ -89,7 +89,7 @@ lc_status lc_pass_place(lc_model *m, lc_tensor *positions, int64_t length, lc_pa
 }
 
 lc_status lc_pass_open(lc_model *m, const lc_batch *batch, bool train, lc_pass *out) {
-    LC_TRY(check_batch(m, batch));
+    LC_TRY(lc_batch_check(m, batch));
     lc_pass pass = {.ids = lc_tensor_retain(batch->ids), .token_types = retain(batch->token_type_ids), .train = train};
     pass.dropout_seed = m->dropout_seed;
     pass.dropout_pass = m->dropout_pass;
@@ -163,7 +163,7 @@ static int64_t label_at(const lc_batch *batch, int64_t from, int64_t index) {
 }
 
 lc_status lc_model_labels(lc_model *m, const lc_batch *batch, lc_tensor **labels, int64_t *count) {
-    LC_TRY(check_batch(m, batch));
+    LC_TRY(lc_batch_check(m, batch));
     int64_t B = batch->ids->shape[0], T = batch->ids->shape[1], shift = m->family->causal ? 1 : 0, labelled = 0;
     lc_tensor *shifted = NULL;
     LC_TRY(lc_tensor_new(LC_I64, 2, batch->ids->shape, LC_CPU, &shifted));

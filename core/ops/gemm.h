@@ -14,10 +14,12 @@
 lc_status lc_gemm(lc_dtype dtype, bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K, double alpha,
                   const void *A, int64_t lda, const void *B, int64_t ldb, double beta, void *C, int64_t ldc);
 
-/* C (N, N) = alpha X^T X + beta C for X (K, N), both triangles written: half the work of a product. C must be symmetric
- * before. */
-lc_status lc_gram(lc_dtype dtype, int64_t N, int64_t K, double alpha, const void *X, int64_t ldx, double beta, void *C,
-                  int64_t ldc);
+/* H (N, N) += X^T X for X (K, N), f32 or f64, at half the work of a product: only the lower triangle of H is written.
+ * Products run in X's type over 4096 rows at most; their sums are added in f64, so that many calls lose nothing. H must
+ * not overlap X. Counts its multiply-adds. ops/gram.c */
+lc_status lc_gram_add(lc_dtype dtype, int64_t N, int64_t K, const void *X, int64_t ldx, double *H);
+/* Writes the upper triangle of H (N, N) from the lower one. */
+lc_status lc_gram_mirror(int64_t N, double *H);
 
 /* Called for each finished tile, rows [i0, i1) and columns [j0, j1) of product number `batch`, while it is still in
  * cache. */

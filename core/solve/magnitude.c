@@ -9,12 +9,8 @@
 /* |w|; where weights may come back, that of what they were. */
 static lc_status magnitude(void *context, lc_layer *layer, lc_scores *out) {
     const lc_prune_options *options = context;
-    const lc_param *p = layer->weight;
     out->absolute = true;
-    if (options->regrow && p->held_values)
-        return lc_run(LC_OP_ADD, NULL, (lc_tensor *[]){p->leaf, p->held_values}, 2, &out->values);
-    out->values = lc_tensor_retain(p->leaf);
-    return LC_OK;
+    return lc_prune_weight(layer->weight, options->regrow, &out->values);
 }
 
 lc_status lc_prune_magnitude(const lc_selection *layers, const lc_prune_options *options, lc_mask **out) {

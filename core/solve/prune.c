@@ -8,15 +8,13 @@
 #include "base/memory.h"
 #include "base/pool.h"
 #include "ops/op.h"
-#include "solve/select.h"
 
 /* One pruning: what was asked for, and for each layer its scores and the answer. */
 typedef struct job {
     const char *name;
     const lc_selection *layers;
     const lc_prune_options *options;
-    int64_t n, m;       /* of the pattern; m = 0 is none */
-    double sparsity;    /* asked for, by number or pattern */
+    lc_target *targets;
     lc_tensor **scores; /* contiguous; NULL once used up */
     lc_tensor **keep;   /* bool */
     lc_ranked *ranked;
@@ -34,90 +32,146 @@ static bool parse_pattern(const char *text, int64_t *n, int64_t *m) {
     return *end == 0 && *m >= 1 && *m <= 1024 && *n >= 0 && *n <= *m;
 }
 
-static lc_status read_pattern(job *j, const char *pattern) {
-    if (!isnan(j->options->sparsity))
-        return lc_fail(LC_EINVAL, "%s: sparsity and pattern are both given; a pattern says how sparse by itself",
-                       j->name);
-    if (!parse_pattern(pattern, &j->n, &j->m))
-        return lc_fail(LC_EINVAL, "%s: pattern '%s' is not n:m, such as '2:4' (2 of every 4 stay)", j->name, pattern);
-    for (int64_t i = 0; i < j->layers->n; i++) {
-        const lc_layer *layer = lc_selected_layer(j->layers, i);
-        if (layer->inputs % j->m != 0)
-            return lc_fail(LC_ESHAPE, "%s: %s has %lld inputs, which groups of %lld do not divide", j->name,
-                           layer->name, (long long)layer->inputs, (long long)j->m);
+static lc_status read_pattern(const char *name, const lc_selection *layers, const char *pattern, lc_target *out) {
+    int64_t n, m;
+    if (!parse_pattern(pattern, &n, &m))
+        return lc_fail(LC_EINVAL, "%s: pattern '%s' is not n:m, such as '2:4' (2 of every 4 stay)", name, pattern);
+    for (int64_t i = 0; i < layers->n; i++) {
+        const lc_layer *layer = lc_selected_layer(layers, i);
+        if (layer->inputs % m != 0)
+            return lc_fail(LC_ESHAPE, "%s: %s has %lld inputs, which groups of %lld do not divide", name, layer->name,
+                           (long long)layer->inputs, (long long)m);
+        out[i] = (lc_target){1 - (double)n / (double)m, n, m};
     }
-    j->sparsity = 1 - (double)j->n / (double)j->m;
     return LC_OK;
 }
 
-static lc_status read_sparsity(job *j, double sparsity) {
-    if (isnan(sparsity)) return lc_fail(LC_EINVAL, "%s: how much? give sparsity = 0.5 or pattern = '2:4'", j->name);
+/* `where`: the layer whose own target it is, or NULL. */
+static lc_status check_sparsity(const char *name, const char *where, double sparsity) {
+    if (sparsity >= 0 && sparsity <= 1) return LC_OK;
+    const char *of = where ? " of " : "";
+    if (!where) where = "";
     if (sparsity > 1 && sparsity <= 100)
-        return lc_fail(LC_EINVAL, "%s: sparsity %g is not a share from 0 to 1; for %g%% write %g", j->name, sparsity,
-                       sparsity, sparsity / 100);
-    if (sparsity < 0 || sparsity > 1)
-        return lc_fail(LC_EINVAL, "%s: sparsity %g is not a share from 0 to 1", j->name, sparsity);
-    j->sparsity = sparsity;
+        return lc_fail(LC_EINVAL, "%s: sparsity %g%s%s is not a share from 0 to 1; for %g%% write %g", name, sparsity,
+                       of, where, sparsity, sparsity / 100);
+    return lc_fail(LC_EINVAL, "%s: sparsity %g%s%s is not a share from 0 to 1", name, sparsity, of, where);
+}
+
+static lc_status read_targets(const char *name, const lc_selection *layers, const lc_prune_options *o, lc_target *out) {
+    if (!isnan(o->sparsity) + !!o->targets + !!o->pattern > 1)
+        return lc_fail(LC_EINVAL, "%s: sparsity and pattern are both given; a pattern says how sparse by itself", name);
+    if (o->pattern) return read_pattern(name, layers, o->pattern, out);
+    if (isnan(o->sparsity) && !o->targets)
+        return lc_fail(LC_EINVAL, "%s: how much? give sparsity = 0.5 or pattern = '2:4'", name);
+    for (int64_t i = 0; i < layers->n; i++) {
+        out[i] = (lc_target){.sparsity = o->targets ? o->targets[i] : o->sparsity};
+        LC_TRY(check_sparsity(name, o->targets ? lc_selected_layer(layers, i)->name : NULL, out[i].sparsity));
+    }
     return LC_OK;
 }
 
-static lc_status read_options(job *j) {
-    if (j->layers->part != LC_PART_LINEAR)
-        return lc_fail(LC_EINVAL, "%s: prunes linear layers; take model:linears()", j->name);
-    const lc_prune_options *o = j->options;
+static lc_status check_options(const char *name, const lc_selection *layers, const lc_prune_options *o) {
+    if (layers->part != LC_PART_LINEAR)
+        return lc_fail(LC_EINVAL, "%s: prunes linear layers; take model:linears()", name);
     if (o->regrow && o->apply && !o->hold)
         return lc_fail(LC_EINVAL, "%s: regrow needs hold: what the layers hold now would zero again what comes back",
-                       j->name);
-    return o->pattern ? read_pattern(j, o->pattern) : read_sparsity(j, o->sparsity);
+                       name);
+    if (o->targets && o->scope == LC_SCOPE_MODEL)
+        return lc_fail(LC_EINVAL,
+                       "%s: scope 'model' ranks all layers together; sparsities of single layers need 'layer' "
+                       "or 'row'",
+                       name);
+    /* A step between its forward pass and its update would change the weights by a gradient of others. */
+    if (o->apply && layers->model->stepping)
+        return lc_fail(LC_ESTATE, "%s: a training step of this model is not updated; prune after t:update()", name);
+    return LC_OK;
+}
+
+lc_status lc_prune_targets(const char *name, const lc_selection *layers, const lc_prune_options *options,
+                           lc_target **out) {
+    LC_TRY(check_options(name, layers, options));
+    lc_target *targets = lc_alloc((size_t)layers->n * sizeof *targets);
+    if (!targets) return LC_ENOMEM;
+    lc_status status = read_targets(name, layers, options, targets);
+    if (status)
+        lc_free(targets);
+    else
+        *out = targets;
+    return status;
+}
+
+double lc_prune_requested(const lc_selection *layers, const lc_target *targets) {
+    double weights = 0, sum = 0;
+    for (int64_t i = 0; i < layers->n; i++) {
+        double n = (double)lc_numel(lc_selected_layer(layers, i)->weight->leaf), s = targets[i].sparsity;
+        if (s != targets[0].sparsity) sum += n * (s - targets[0].sparsity); /* so that equal ones give just that */
+        weights += n;
+    }
+    return targets[0].sparsity + sum / weights;
+}
+
+/* -- scores -------------------------------------------------------------------------------------------------------- */
+
+lc_status lc_prune_weight(const lc_param *p, bool regrow, lc_tensor **W) {
+    if (regrow && p->held && p->held_values)
+        return lc_run(LC_OP_WHERE, NULL, (lc_tensor *[]){p->held, p->leaf, p->held_values}, 3, W);
+    *W = lc_tensor_retain(p->leaf);
+    return LC_OK;
+}
+
+lc_status lc_prune_read_scores(const char *name, const lc_layer *layer, const lc_scores *scores, lc_tensor **values,
+                               lc_ranked *r) {
+    const lc_tensor *weight = layer->weight->leaf;
+    if (!lc_same_shape(scores->values, weight))
+        return lc_fail(LC_ESHAPE, "%s: %s: scores are %s, the weight %s", name, layer->name, LC_SHAPE(scores->values),
+                       LC_SHAPE(weight));
+    lc_tensor *cast = NULL, *read = NULL;
+    LC_TRY(lc_cast(scores->values, scores->values->dtype == LC_F32 ? LC_F32 : LC_F64, &cast));
+    lc_status status = lc_contiguous(cast, &read);
+    lc_tensor_release(cast);
+    LC_TRY(status);
+    r->dtype = read->dtype;
+    r->scores = lc_data(read);
+    r->absolute = scores->absolute;
+    r->n = lc_numel(read);
+    int64_t bad = lc_ranked_nan(r);
+    if (bad < 0) {
+        *values = read;
+        return LC_OK;
+    }
+    lc_tensor_release(read);
+    return lc_fail(LC_EINVAL, "%s: %s: NaN at row %lld, column %lld; a NaN cannot be ranked", name, layer->name,
+                   (long long)(bad / layer->inputs + 1), (long long)(bad % layer->inputs + 1));
 }
 
 /* -- choosing ----------------------------------------------------------------------------------------------------- */
 
-static lc_status check_scores(const job *j, const lc_layer *layer, const lc_ranked *r) {
-    int64_t bad = lc_ranked_nan(r);
-    if (bad < 0) return LC_OK;
-    return lc_fail(LC_EINVAL, "%s: %s: NaN at row %lld, column %lld; a NaN cannot be ranked", j->name, layer->name,
-                   (long long)(bad / layer->inputs + 1), (long long)(bad % layer->inputs + 1));
-}
-
-/* Brings a layer's scores into the form that select.h reads. */
 static lc_status take_scores(job *j, int64_t i, const lc_scores *scores) {
     const lc_layer *layer = lc_selected_layer(j->layers, i);
     const lc_param *weight = layer->weight;
-    lc_tensor *values = scores->values, *cast = NULL;
-    if (!lc_same_shape(values, weight->leaf))
-        return lc_fail(LC_ESHAPE, "%s: %s: scores are %s, the weight %s", j->name, layer->name, LC_SHAPE(values),
-                       LC_SHAPE(weight->leaf));
-    LC_TRY(lc_cast(values, values->dtype == LC_F32 ? LC_F32 : LC_F64, &cast));
-    lc_status status = lc_contiguous(cast, &j->scores[i]);
-    lc_tensor_release(cast);
-    LC_TRY(status);
+    LC_TRY(lc_prune_read_scores(j->name, layer, scores, &j->scores[i], &j->ranked[i]));
     LC_TRY(lc_tensor_new(LC_BOOL, 2, weight->leaf->shape, LC_CPU, &j->keep[i]));
-    const uint8_t *held = weight->held && !j->options->regrow ? LC_DATA(uint8_t, weight->held) : NULL;
-    j->ranked[i] = (lc_ranked){j->scores[i]->dtype,          lc_data(j->scores[i]), scores->absolute, held,
-                               LC_DATA(uint8_t, j->keep[i]), lc_numel(j->keep[i])};
-    return check_scores(j, layer, &j->ranked[i]);
+    j->ranked[i].keep = LC_DATA(uint8_t, j->keep[i]);
+    j->ranked[i].held = weight->held && !j->options->regrow ? LC_DATA(uint8_t, weight->held) : NULL;
+    return LC_OK;
 }
 
-static int64_t pruned_of(const job *j, int64_t n) {
-    return (int64_t)floor(j->sparsity * (double)n);
+int64_t lc_prune_count(double sparsity, int64_t n) {
+    return (int64_t)floor(sparsity * (double)n);
 }
 
-/* Fills the masks of layers whose units lie within them. */
-static lc_status choose_in_layer(job *j, int64_t i) {
-    const lc_layer *layer = lc_selected_layer(j->layers, i);
-    const lc_ranked *r = &j->ranked[i];
-    if (j->m) return lc_prune_groups(r, j->n, j->m);
-    if (j->options->scope == LC_SCOPE_LAYER) return lc_prune_lowest(r, 1, pruned_of(j, r->n));
-    for (int64_t row = 0; row < layer->outputs; row++) {
-        lc_ranked part = lc_ranked_part(r, row * layer->inputs, layer->inputs);
-        LC_TRY(lc_prune_lowest(&part, 1, pruned_of(j, part.n)));
+lc_status lc_prune_layer(const lc_ranked *r, int64_t inputs, const lc_target *target, lc_scope scope) {
+    if (target->m) return lc_prune_groups(r, target->n, target->m);
+    if (scope == LC_SCOPE_LAYER) return lc_prune_lowest(r, 1, lc_prune_count(target->sparsity, r->n));
+    for (int64_t start = 0; start < r->n; start += inputs) {
+        lc_ranked row = lc_ranked_part(r, start, inputs);
+        LC_TRY(lc_prune_lowest(&row, 1, lc_prune_count(target->sparsity, inputs)));
     }
     return LC_OK;
 }
 
 static lc_status choose(job *j, lc_score score, void *context) {
-    bool together = !j->m && j->options->scope == LC_SCOPE_MODEL;
+    bool together = j->options->scope == LC_SCOPE_MODEL && !j->targets[0].m;
     int64_t weights = 0;
     for (int64_t i = 0; i < j->layers->n; i++) {
         lc_layer *layer = lc_selected_layer(j->layers, i);
@@ -129,11 +183,11 @@ static lc_status choose(job *j, lc_score score, void *context) {
         LC_TRY(status);
         weights += j->ranked[i].n;
         if (together) continue;
-        LC_TRY(choose_in_layer(j, i));
+        LC_TRY(lc_prune_layer(&j->ranked[i], layer->inputs, &j->targets[i], j->options->scope));
         lc_tensor_release(j->scores[i]);
         j->scores[i] = NULL;
     }
-    return together ? lc_prune_lowest(j->ranked, j->layers->n, pruned_of(j, weights)) : LC_OK;
+    return together ? lc_prune_lowest(j->ranked, j->layers->n, lc_prune_count(j->targets[0].sparsity, weights)) : LC_OK;
 }
 
 /* -- writing ------------------------------------------------------------------------------------------------------ */
@@ -160,7 +214,7 @@ static lc_status write_mask(const job *j, const lc_mask *mask) {
 static lc_status make_mask(const job *j, lc_mask **out) {
     lc_mask *mask = NULL;
     LC_TRY(lc_mask_new(j->layers, j->keep, &mask));
-    mask->requested = j->sparsity;
+    mask->requested = lc_prune_requested(j->layers, j->targets);
     lc_cancel_hold();
     lc_status status = write_mask(j, mask);
     lc_cancel_release();
@@ -171,23 +225,11 @@ static lc_status make_mask(const job *j, lc_mask **out) {
     return status;
 }
 
-/* A step between its forward pass and its update would change the weights by a gradient of others. */
-static lc_status check_no_step(const job *j) {
-    for (int64_t i = 0; j->options->apply && i < j->layers->n; i++) {
-        const lc_layer *layer = lc_selected_layer(j->layers, i);
-        if (layer->model->stepping)
-            return lc_fail(LC_ESTATE, "%s: a training step of this model is not updated; prune after t:update()",
-                           j->name);
-    }
-    return LC_OK;
-}
-
 lc_status lc_prune(const char *name, const lc_selection *layers, lc_score score, void *context,
                    const lc_prune_options *options, lc_mask **out) {
     job j = {.name = name, .layers = layers, .options = options};
     size_t n = (size_t)layers->n;
-    LC_TRY(read_options(&j));
-    LC_TRY(check_no_step(&j));
+    LC_TRY(lc_prune_targets(name, layers, options, &j.targets));
     lc_status status = LC_ENOMEM;
     j.scores = lc_calloc(n, sizeof *j.scores);
     j.keep = lc_calloc(n, sizeof *j.keep);
@@ -200,6 +242,7 @@ lc_status lc_prune(const char *name, const lc_selection *layers, lc_score score,
         if (j.scores) lc_tensor_release(j.scores[i]);
         if (j.keep) lc_tensor_release(j.keep[i]);
     }
+    lc_free(j.targets);
     lc_free(j.scores);
     lc_free(j.keep);
     lc_free(j.ranked);

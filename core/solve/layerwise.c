@@ -1,0 +1,205 @@
+/* layerwise.c: see layerwise.h. */
+#include "solve/layerwise.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/pool.h"
+#include "ops/op.h"
+
+typedef struct job {
+    lc_calibration *c;
+    const char *name;
+    lc_selection *layers;
+    const lc_prune_options *options;
+    lc_target *targets;
+    lc_tensor **keep;   /* bool, one for each layer that had its turn */
+    lc_tensor **before; /* weights as they were, to be put back; only where the mask is not to be applied */
+} job;
+
+/* -- one layer ----------------------------------------------------------------------------------------------------- */
+
+static lc_status copy_of(lc_tensor *x, lc_tensor **out) {
+    return lc_run(LC_OP_COPY, &(lc_attr){.dtype = x->dtype}, &x, 1, out);
+}
+
+/* A tensor of the layer's own to solve in. */
+static lc_status starting_weight(const job *j, const lc_param *p, lc_tensor **W) {
+    lc_tensor *weight = NULL;
+    LC_TRY(lc_prune_weight(p, j->options->regrow, &weight));
+    if (weight != p->leaf) {
+        *W = weight;
+        return LC_OK;
+    }
+    lc_status status = copy_of(weight, W);
+    lc_tensor_release(weight);
+    return status;
+}
+
+static int64_t count_pruned(const lc_tensor *keep) {
+    int64_t n = lc_numel(keep), kept = 0;
+    for (int64_t i = 0; i < n; i++) kept += LC_DATA(uint8_t, keep)[i] != 0;
+    return n - kept;
+}
+
+/* Does the layer hold all that is asked for? Then its mask is what it holds, or all ones. */
+static lc_status is_done(const job *j, int64_t i, bool *done) {
+    const lc_param *p = lc_selected_layer(j->layers, i)->weight;
+    const lc_target *t = &j->targets[i];
+    bool held = p->held && !j->options->regrow;
+    int64_t n = lc_numel(p->leaf), pruned = held ? count_pruned(p->held) : 0;
+    *done = held == !!p->held && (t->m ? t->n == t->m : pruned >= lc_prune_count(t->sparsity, n));
+    if (!*done) return LC_OK;
+    if (held) return copy_of(p->held, &j->keep[i]);
+    LC_TRY(lc_tensor_new(LC_BOOL, 2, p->leaf->shape, LC_CPU, &j->keep[i]));
+    return lc_fill(j->keep[i], 1);
+}
+
+static lc_status zero_pruned(lc_tensor *W, lc_tensor *keep) {
+    lc_tensor *pruned = NULL;
+    LC_TRY(lc_run(LC_OP_NOT, NULL, &keep, 1, &pruned));
+    lc_status status = lc_run_into(LC_OP_MASKED_FILL, NULL, (lc_tensor *[]){W, pruned}, 2, &W);
+    lc_tensor_release(pruned);
+    return status;
+}
+
+/* Cannot fail: a leaf is contiguous, and W is like it. */
+static void write_weight(lc_param *p, const lc_tensor *W) {
+    memcpy(lc_data(p->leaf), lc_data(W), (size_t)lc_numel(W) * lc_dtype_size(W->dtype));
+    lc_touch(p->leaf);
+}
+
+/* Writes weight and mask; all that can run out of memory comes first. */
+static lc_status write_layer(const job *j, int64_t i, lc_tensor *W) {
+    lc_param *p = lc_selected_layer(j->layers, i)->weight;
+    const lc_prune_options *o = j->options;
+    lc_hold hold = {0};
+    lc_status status;
+    LC_GOTO(done, zero_pruned(W, j->keep[i]));
+    if (!o->apply) LC_GOTO(done, copy_of(p->leaf, &j->before[i]));
+    if (o->apply && o->hold) LC_GOTO(done, lc_hold_prepare(p, j->keep[i], o->keep_values, &hold));
+    lc_cancel_hold();
+    write_weight(p, W);
+    if (hold.param) status = lc_hold_commit(&hold);
+    lc_cancel_release();
+done:
+    lc_hold_drop(&hold);
+    return status;
+}
+
+static lc_status solve_layer(const job *j, lc_solver solve, void *context, const lc_layer_stats *stats) {
+    int64_t i = stats->index;
+    lc_param *p = stats->layer->weight;
+    bool done = false;
+    LC_TRY(lc_param_enforce(p));
+    LC_TRY(is_done(j, i, &done));
+    if (done) return LC_OK;
+    lc_turn turn = {.name = j->name, .stats = stats, .options = j->options, .target = j->targets[i]};
+    turn.held = p->held && !j->options->regrow ? LC_DATA(uint8_t, p->held) : NULL;
+    lc_status status;
+    LC_GOTO(failed, starting_weight(j, p, &turn.W));
+    LC_GOTO(failed, lc_tensor_new(LC_BOOL, 2, p->leaf->shape, LC_CPU, &turn.keep));
+    LC_GOTO(failed, solve(context, &turn));
+    j->keep[i] = lc_tensor_retain(turn.keep);
+    status = write_layer(j, i, turn.W);
+failed:
+    lc_tensor_release(turn.W);
+    lc_tensor_release(turn.keep);
+    return status;
+}
+
+/* -- all of them --------------------------------------------------------------------------------------------------- */
+
+static lc_status solve_all(const job *j, lc_solver solve, void *context) {
+    for (;;) {
+        lc_layer_stats stats;
+        LC_TRY(lc_calibration_next(j->c, &stats));
+        if (!stats.layer) return LC_OK;
+        LC_TRY(solve_layer(j, solve, context, &stats));
+    }
+}
+
+/* Puts back what apply = false changed for the sake of the layers behind. */
+static void put_back(const job *j) {
+    for (int64_t i = 0; i < j->layers->n; i++)
+        if (j->before[i]) write_weight(lc_selected_layer(j->layers, i)->weight, j->before[i]);
+}
+
+static lc_status make_mask(const job *j, lc_mask **out) {
+    LC_TRY(lc_mask_new(j->layers, j->keep, out));
+    (*out)->requested = lc_prune_requested(j->layers, j->targets);
+    return LC_OK;
+}
+
+static void release_all(lc_tensor **tensors, int64_t n) {
+    for (int64_t i = 0; tensors && i < n; i++) lc_tensor_release(tensors[i]);
+    lc_free(tensors);
+}
+
+lc_status lc_prune_layerwise(lc_calibration *c, lc_solver solve, void *context, const lc_prune_options *options,
+                             lc_mask **out) {
+    job j = {.c = c, .name = lc_calibration_name(c), .layers = lc_calibration_layers(c), .options = options};
+    LC_TRY(lc_prune_targets(j.name, j.layers, options, &j.targets));
+    size_t n = (size_t)j.layers->n;
+    lc_status status = LC_ENOMEM;
+    j.keep = lc_calloc(n, sizeof *j.keep);
+    j.before = lc_calloc(n, sizeof *j.before);
+    if (j.keep && j.before) {
+        status = solve_all(&j, solve, context);
+        put_back(&j);
+        if (!status) status = make_mask(&j, out);
+    }
+    release_all(j.keep, (int64_t)n);
+    release_all(j.before, (int64_t)n);
+    lc_free(j.targets);
+    return status;
+}
+
+/* -- scores -------------------------------------------------------------------------------------------------------- */
+
+typedef struct score_job {
+    lc_calibration *c;
+    lc_stats_score score;
+    void *context;
+    bool regrow;
+} score_job;
+
+/* A layer's turn: scores, then exact counts. */
+static lc_status solve_by_score(void *context, lc_turn *turn) {
+    const score_job *s = context;
+    lc_layer *layer = turn->stats->layer;
+    lc_scores scores = {0};
+    lc_tensor *values = NULL;
+    lc_ranked ranked = {.keep = LC_DATA(uint8_t, turn->keep), .held = turn->held};
+    LC_TRY(s->score(s->context, turn->stats, turn->W, &scores));
+    lc_status status = lc_prune_read_scores(turn->name, layer, &scores, &values, &ranked);
+    lc_tensor_release(scores.values);
+    LC_TRY(status);
+    status = lc_prune_layer(&ranked, layer->inputs, &turn->target, turn->options->scope);
+    lc_tensor_release(values);
+    return status;
+}
+
+/* All scores before any weight is changed: layers come in the selection's order from both sides. */
+static lc_status score_of_next(void *context, lc_layer *layer, lc_scores *out) {
+    const score_job *s = context;
+    lc_layer_stats stats;
+    lc_tensor *W = NULL;
+    LC_TRY(lc_calibration_next(s->c, &stats));
+    LC_TRY(lc_prune_weight(layer->weight, s->regrow, &W));
+    lc_status status = s->score(s->context, &stats, W, out);
+    lc_tensor_release(W);
+    return status;
+}
+
+lc_status lc_prune_scored(lc_calibration *c, lc_stats_score score, void *context, const lc_prune_options *options,
+                          lc_mask **out) {
+    score_job s = {c, score, context, options->regrow};
+    const char *name = lc_calibration_name(c);
+    if (lc_calibration_sequential(c) == LC_SEQUENTIAL_OFF)
+        return lc_prune(name, lc_calibration_layers(c), score_of_next, &s, options, out);
+    if (options->scope == LC_SCOPE_MODEL && !options->pattern)
+        return lc_fail(LC_EINVAL,
+                       "%s: scope 'model' ranks all layers before any is pruned; it needs sequential = false", name);
+    return lc_prune_layerwise(c, solve_by_score, &s, options, out);
+}
