@@ -181,11 +181,11 @@ static int bytes(lua_State *L) {
     return lcl_done(L, lc_tokenizer_bytes(slot), 1);
 }
 
-/* A directory, a tokenizer.json, or a name of the hub's cache. */
+/* A directory, a tokenizer.json, a .gguf, llama2.c's .bin, or a name of the hub's cache. */
 static int load(lua_State *L) {
     const char *name = lcl_string(L, 1), *dot = strrchr(name, '.');
     char **directory = lcl_text(L);
-    bool file = dot && strcmp(dot, ".json") == 0;
+    bool file = dot && (!strcmp(dot, ".json") || !strcmp(dot, ".gguf") || !strcmp(dot, ".bin"));
     if (!file) lcl_done(L, lc_hub_resolve(name, directory), 0);
     lc_tokenizer **slot = lcl_push(L, &LCL_TOKENIZER);
     return lcl_done(L, lc_tokenizer_load(file ? name : *directory, slot), 1);
@@ -272,7 +272,8 @@ static const lcl_function functions[] = {
     {"bytes", bytes, "lc.tokenizer.bytes() -> tokenizer", "Ids 0 to 255 are the bytes, 256 is <|endoftext|>."},
     {"load", load, "lc.tokenizer(path) -> tokenizer",
      "Byte-level BPE (GPT-2, OPT, GPT-NeoX, Llama 3, Qwen 2) or SentencePiece's BPE (Llama 2) from a directory with "
-     "tokenizer.json or with vocab.json and merges.txt, from a tokenizer.json, or from a name in the Hugging Face "
+     "tokenizer.json or with vocab.json and merges.txt, from a tokenizer.json, a .gguf or a .bin of llama2.c, or from "
+     "a name in the Hugging Face "
      "cache."},
     {"train", train, "lc.tokenizer.train {vocab_size, ...} -> tokenizer",
      "Learns a byte-level BPE vocabulary from one of source, file and text.", &train_set},

@@ -200,20 +200,27 @@ static int32_t byte_symbols(const lc_tokenizer *t, const uint8_t *p, int n, int3
     return n;
 }
 
-/* Characters that are tokens, else their bytes, else the unknown token or nothing. */
+/* Symbols without a token become the unknown one, or nothing; `unknown`: the symbol before was such a one. */
+static int32_t missing_symbol(const lc_tokenizer *t, bool unknown, int32_t *ids) {
+    if (t->unknown < 0 || (unknown && t->fuse_unknown)) return 0;
+    *ids = (int32_t)t->unknown;
+    return 1;
+}
+
+/* Characters that are tokens, else their bytes. */
 static int32_t character_symbols(const lc_tokenizer *t, const uint8_t *p, size_t length, int32_t *ids) {
     const uint8_t *end = p + length;
     int32_t count = 0;
-    bool unknown = false; /* the last symbol is */
+    bool unknown = false;
     for (int n; p < end; p += n) {
         uint32_t code;
         n = lc_utf8_next(p, end, &code);
         int64_t id = lc_vocabulary_find(&t->vocabulary, (const char *)p, (size_t)n, true);
         int32_t bytes = id < 0 && t->byte_fallback ? byte_symbols(t, p, n, ids + count) : 0;
-        count += bytes;
         bool missing = id < 0 && !bytes;
-        if (missing && !(unknown && t->fuse_unknown)) id = t->unknown;
-        if (id >= 0) ids[count++] = (int32_t)id;
+        if (missing) bytes = missing_symbol(t, unknown, ids + count);
+        if (id >= 0) ids[count] = (int32_t)id;
+        count += id >= 0 ? 1 : bytes;
         unknown = missing;
     }
     return count;
@@ -222,8 +229,15 @@ static int32_t character_symbols(const lc_tokenizer *t, const uint8_t *p, size_t
 /* Writes at most `length` ids. */
 static int32_t first_symbols(const lc_tokenizer *t, const uint8_t *piece, size_t length, int32_t *ids) {
     if (!t->byte_level) return character_symbols(t, piece, length, ids);
-    for (size_t i = 0; i < length; i++) ids[i] = t->byte_ids[piece[i]];
-    return (int32_t)length;
+    int32_t count = 0;
+    bool unknown = false;
+    for (size_t i = 0; i < length; i++) {
+        ids[count] = t->byte_ids[piece[i]];
+        bool missing = ids[count] < 0;
+        count += missing ? missing_symbol(t, unknown, ids + count) : 1;
+        unknown = missing;
+    }
+    return count;
 }
 
 /* -- pieces ------------------------------------------------------------------------------------ */

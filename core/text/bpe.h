@@ -53,7 +53,7 @@ struct lc_tokenizer {
     lc_steps normalizer, pre_tokenizer, decoder;
     lc_pieces pieces[3]; /* memory to work in */
     int64_t bos, eos;    /* -1 = none */
-    int64_t unknown;     /* of characters without a token; -1: they are left out */
+    int64_t unknown;     /* of characters and bytes without a token; -1: they are left out */
     bool ignore_merges;  /* a piece that is a token is that token, whatever merges make */
     bool byte_fallback;  /* a character without a token becomes its bytes' tokens */
     bool fuse_unknown;   /* unknown characters side by side are one token */
@@ -70,9 +70,11 @@ lc_status lc_tokenizer_set_byte_level(lc_tokenizer *t, bool add_prefix_space);
 lc_status lc_tokenizer_add_bytes(lc_tokenizer *t, int64_t first);
 /* Makes `text` an added, special token: the listed one of that text, or a new one at the end. `id` may be NULL. */
 lc_status lc_tokenizer_add_special(lc_tokenizer *t, const char *text, size_t length, int64_t *id);
-/* When all tokens and merges are in: checks that each byte has a token, builds the tables, and takes the hash. */
+/* When all tokens and merges are in: checks that a tokenizer of bytes has them all, builds the tables, and takes the hash. */
 lc_status lc_tokenizer_finish(lc_tokenizer *t);
 
+/* A post-processor that puts the token `bos` (its text as JSON), number `id`, before each text; NULL when out of memory. */
+json_t *lc_begin_processor(json_t *bos, int64_t id);
 /* Takes over what a tokenizer.json says, but for lc_tokenizer_finish. */
 lc_status lc_tokenizer_read_json(lc_tokenizer *t, const json_t *file);
 /* Its parts that other files have too: {"token": id}; "left right"; an added token. `scratch` starts as {0}. */

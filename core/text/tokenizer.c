@@ -150,11 +150,6 @@ static bool is_bytes(const lc_tokenizer *t) {
            lc_steps_is_gpt2(&t->pre_tokenizer);
 }
 
-/* Bytes that no UTF-8 text has. */
-static bool never_in_utf8(int byte) {
-    return byte == 0xC0 || byte == 0xC1 || byte >= 0xF5;
-}
-
 /* The token of a byte, -1 for none: the byte itself, or written as SentencePiece does. */
 static int64_t byte_token(const lc_tokenizer *t, int byte) {
     char name[8];
@@ -166,8 +161,7 @@ static int64_t byte_token(const lc_tokenizer *t, int byte) {
 lc_status lc_tokenizer_finish(lc_tokenizer *t) {
     for (int byte = 0; byte < 256; byte++) {
         int64_t id = byte_token(t, byte);
-        if (t->byte_level && id < 0 && (is_bytes(t) || !never_in_utf8(byte)))
-            return lc_fail(LC_EFORMAT, "the vocabulary has no token for the byte 0x%02x", byte);
+        if (id < 0 && is_bytes(t)) return lc_fail(LC_EFORMAT, "the vocabulary has no token for the byte 0x%02x", byte);
         t->byte_ids[byte] = (int32_t)id;
     }
     LC_TRY(list_added(t));

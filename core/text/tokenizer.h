@@ -22,7 +22,8 @@ lc_status lc_ids_reserve(lc_ids *ids, int64_t more); /* room for `more` ids afte
 void lc_ids_free(lc_ids *ids);
 
 /* From a directory with tokenizer.json, or with vocab.json and merges.txt (and, when there, tokenizer_config.json,
- * special_tokens_map.json, added_tokens.json); or from the path of a tokenizer.json. "add_bos_token" of
+ * special_tokens_map.json, added_tokens.json); or from the path of a tokenizer.json, a .gguf, or
+ * a tokenizer .bin of llama2.c. "add_bos_token" of
  * tokenizer_config.json decides over a tokenizer.json's own template, as in transformers. LC_ENOTFOUND lists what was
  * looked for; LC_EFORMAT names a part that is not known. */
 lc_status lc_tokenizer_load(const char *path, lc_tokenizer **out);

@@ -183,7 +183,7 @@ static bool is_unset(const json_t *object, const char *key) {
 static lc_status read_unknown(lc_tokenizer *t, const json_t *model) {
     const char *unknown = NULL;
     LC_TRY(lc_json_get_string(model, "unk_token", "model", &unknown));
-    if (!unknown || t->byte_level) return LC_OK; /* there all bytes are known */
+    if (!unknown) return LC_OK;
     t->unknown = lc_tokenizer_id(t, unknown, strlen(unknown));
     return t->unknown >= 0 ? LC_OK : lc_fail(LC_EFORMAT, "model: unk_token %.60s is not in the vocabulary", unknown);
 }

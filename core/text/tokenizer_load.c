@@ -1,5 +1,6 @@
 /* tokenizer_load.c: tokenizers from the files of the Hugging Face libraries: tokenizer.json, or vocab.json with
- * merges.txt, and what tokenizer_config.json, special_tokens_map.json and added_tokens.json add to them. */
+ * merges.txt, and what tokenizer_config.json, special_tokens_map.json and added_tokens.json add to them. GGUF files and
+ * those of llama2.c have readers of their own. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +8,8 @@
 #include "base/memory.h"
 #include "io/json.h"
 #include "text/bpe.h"
+#include "text/sentencepiece.h"
+#include "text/tokenizer_gguf.h"
 
 #define END_OF_TEXT "<|endoftext|>"
 
@@ -225,7 +228,7 @@ static lc_status load_directory(lc_tokenizer *t, const char *directory) {
     return status;
 }
 
-lc_status lc_tokenizer_load(const char *path, lc_tokenizer **out) {
+static lc_status load_hugging_face(const char *path, lc_tokenizer **out) {
     lc_tokenizer *t;
     LC_TRY(lc_tokenizer_new(&t));
     lc_status status = lc_is_dir(path) ? load_directory(t, path) : load_tokenizer_json(t, path);
@@ -237,4 +240,23 @@ lc_status lc_tokenizer_load(const char *path, lc_tokenizer **out) {
     }
     *out = t;
     return LC_OK;
+}
+
+static lc_status load_gguf(const char *path, lc_tokenizer **out) {
+    lc_gguf *g = NULL;
+    LC_TRY(lc_gguf_open(path, &g));
+    lc_status status = lc_tokenizer_from_gguf(g, out);
+    lc_gguf_close(g);
+    return status;
+}
+
+static bool ends_with(const char *path, const char *end) {
+    size_t length = strlen(path), n = strlen(end);
+    return length > n && strcmp(path + length - n, end) == 0;
+}
+
+lc_status lc_tokenizer_load(const char *path, lc_tokenizer **out) {
+    if (!lc_is_dir(path) && ends_with(path, ".gguf")) return load_gguf(path, out);
+    if (!lc_is_dir(path) && ends_with(path, ".bin")) return lc_tokenizer_llama2c(path, out);
+    return load_hugging_face(path, out);
 }

@@ -91,19 +91,22 @@ static json_t *added_array(const lc_tokenizer *t) {
     return NULL;
 }
 
-/* Puts the beginning of text before each text; ByteLevel alone changes no ids. */
+json_t *lc_begin_processor(json_t *bos, int64_t id) {
+    return json_pack("{s:s, s:[{s:{s:O, s:i}}, {s:{s:s, s:i}}], s:[{s:{s:O, s:i}}, {s:{s:s, s:i}}, {s:{s:s, s:i}}], "
+                     "s:{s:{s:O, s:[I], s:[O]}}}",
+                     "type", "TemplateProcessing", "single", "SpecialToken", "id", bos, "type_id", 0, "Sequence", "id",
+                     "A", "type_id", 0, "pair", "SpecialToken", "id", bos, "type_id", 0, "Sequence", "id", "A",
+                     "type_id", 0, "Sequence", "id", "B", "type_id", 1, "special_tokens", json_string_value(bos), "id",
+                     bos, "ids", (json_int_t)id, "tokens", bos);
+}
+
+/* ByteLevel alone changes no ids. */
 static json_t *post_processor(const lc_tokenizer *t) {
     if (t->bos < 0)
         return json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 1, "trim_offsets", 0,
                          "use_regex", 1);
     json_t *bos = token_string(t, t->bos);
-    json_t *processor = json_pack(
-        "{s:s, s:[{s:{s:O, s:i}}, {s:{s:s, s:i}}], s:[{s:{s:O, s:i}}, {s:{s:s, s:i}}, {s:{s:s, s:i}}], s:{s:{s:O, "
-        "s:[I], s:[O]}}}",
-        "type", "TemplateProcessing", "single", "SpecialToken", "id", bos, "type_id", 0, "Sequence", "id", "A",
-        "type_id", 0, "pair", "SpecialToken", "id", bos, "type_id", 0, "Sequence", "id", "A", "type_id", 0, "Sequence",
-        "id", "B", "type_id", 1, "special_tokens", json_string_value(bos), "id", bos, "ids", (json_int_t)t->bos,
-        "tokens", bos);
+    json_t *processor = bos ? lc_begin_processor(bos, t->bos) : NULL;
     json_decref(bos);
     return processor;
 }
