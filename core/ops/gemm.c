@@ -107,9 +107,10 @@ static void run_tiles(void *context, int64_t begin, int64_t end) {
 }
 
 /* What packing costs a tile for each multiply-add: its part of A is packed once for each column strip and of B once for
- * each row strip. Wide tiles suit the library better than tall ones, by a factor of about two. */
+ * each row strip. Wide tiles suit the library better than tall ones, by a factor of about two; the own kernel packs A
+ * only where it is stored transposed, and else reads it again for each column strip. */
 static double packing(const job *j, int64_t rows, int64_t cols) {
-    return 1.0 / (double)rows + (j->own ? 1.0 : 2.0) / (double)cols;
+    return 1.0 / (double)rows + (!j->own ? 2.0 : j->p->trans_a ? 1.0 : 0.1) / (double)cols;
 }
 
 /* Of the grids with `count` tiles, the one that packs least. */
