@@ -102,6 +102,8 @@ lc_status lc_model_snapshot(lc_model *m, lc_snapshot **out);
 /* Weights back as they were; what the masks held *now* prune stays zero. LC_EINVAL for a snapshot of a model with other
  * parts; then nothing has changed. */
 lc_status lc_model_restore(lc_model *m, const lc_snapshot *s);
+/* The parameter of that name as it was, borrowed; NULL when there is none. */
+lc_tensor *lc_snapshot_find(const lc_snapshot *s, const char *name);
 void lc_snapshot_release(lc_snapshot *s);
 
 /* -- generation --------------------------------------------------------------------------------- */

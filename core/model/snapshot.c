@@ -74,6 +74,12 @@ lc_status lc_model_restore(lc_model *m, const lc_snapshot *s) {
     return status;
 }
 
+lc_tensor *lc_snapshot_find(const lc_snapshot *s, const char *name) {
+    for (int64_t i = 0; i < s->n; i++)
+        if (!strcmp(s->entries[i].name, name)) return s->entries[i].tensor;
+    return NULL;
+}
+
 void lc_snapshot_release(lc_snapshot *s) {
     if (!s) return;
     for (int64_t i = 0; i < s->n; i++) {

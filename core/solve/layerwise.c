@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/pool.h"
 #include "ops/op.h"
+#include "solve/refine.h"
 
 typedef struct job {
     lc_calibration *c;
@@ -69,21 +70,35 @@ static void write_weight(lc_param *p, const lc_tensor *W) {
     lc_touch(p->leaf);
 }
 
-/* Writes weight and mask; all that can run out of memory comes first. */
+lc_status lc_layer_write(lc_param *p, const lc_tensor *W, lc_tensor *keep, bool keep_values) {
+    lc_hold hold = {0};
+    lc_status status = LC_OK;
+    if (keep) LC_TRY(lc_hold_prepare(p, keep, keep_values, &hold));
+    lc_cancel_hold();
+    write_weight(p, W);
+    if (keep) status = lc_hold_commit(&hold);
+    lc_cancel_release();
+    lc_hold_drop(&hold);
+    return status;
+}
+
 static lc_status write_layer(const job *j, int64_t i, lc_tensor *W) {
     lc_param *p = lc_selected_layer(j->layers, i)->weight;
     const lc_prune_options *o = j->options;
-    lc_hold hold = {0};
-    lc_status status;
-    LC_GOTO(done, zero_pruned(W, j->keep[i]));
-    if (!o->apply) LC_GOTO(done, copy_of(p->leaf, &j->before[i]));
-    if (o->apply && o->hold) LC_GOTO(done, lc_hold_prepare(p, j->keep[i], o->keep_values, &hold));
-    lc_cancel_hold();
-    write_weight(p, W);
-    if (hold.param) status = lc_hold_commit(&hold);
-    lc_cancel_release();
-done:
-    lc_hold_drop(&hold);
+    LC_TRY(zero_pruned(W, j->keep[i]));
+    if (!o->apply) LC_TRY(copy_of(p->leaf, &j->before[i]));
+    return lc_layer_write(p, W, o->apply && o->hold ? j->keep[i] : NULL, o->keep_values);
+}
+
+/* The solver, and what comes after it. */
+static lc_status solve_turn(const job *j, lc_solver solve, void *context, lc_turn *turn) {
+    const lc_refine_options *refine = j->options->refine;
+    lc_tensor *dense = NULL;
+    if (refine) LC_TRY(copy_of(turn->W, &dense));
+    lc_status status = solve(context, turn);
+    if (!status && refine)
+        status = lc_refine(j->name, turn->stats, refine, turn->target.m, turn->held, dense, turn->W, turn->keep);
+    lc_tensor_release(dense);
     return status;
 }
 
@@ -99,7 +114,7 @@ static lc_status solve_layer(const job *j, lc_solver solve, void *context, const
     lc_status status;
     LC_GOTO(failed, starting_weight(j, p, &turn.W));
     LC_GOTO(failed, lc_tensor_new(LC_BOOL, 2, p->leaf->shape, LC_CPU, &turn.keep));
-    LC_GOTO(failed, solve(context, &turn));
+    LC_GOTO(failed, solve_turn(j, solve, context, &turn));
     j->keep[i] = lc_tensor_retain(turn.keep);
     status = write_layer(j, i, turn.W);
 failed:
@@ -196,10 +211,12 @@ lc_status lc_prune_scored(lc_calibration *c, lc_stats_score score, void *context
                           lc_mask **out) {
     score_job s = {c, score, context, options->regrow};
     const char *name = lc_calibration_name(c);
-    if (lc_calibration_sequential(c) == LC_SEQUENTIAL_OFF)
+    if (lc_calibration_sequential(c) == LC_SEQUENTIAL_OFF && !options->refine)
         return lc_prune(name, lc_calibration_layers(c), score_of_next, &s, options, out);
     if (options->scope == LC_SCOPE_MODEL && !options->pattern)
         return lc_fail(LC_EINVAL,
-                       "%s: scope 'model' ranks all layers before any is pruned; it needs sequential = false", name);
+                       "%s: scope 'model' ranks all layers before any is pruned; it needs sequential = false, and no "
+                       "swap or reconstruct",
+                       name);
     return lc_prune_layerwise(c, solve_by_score, &s, options, out);
 }

@@ -23,7 +23,8 @@ typedef struct lc_prune_options {
     bool hold;   /* and keep it zero in training */
     bool regrow; /* held weights are ranked again, by their old values where the mask was held with keep_values, else as
                     0; what comes back starts from that value */
-    bool keep_values; /* remember the weights that go */
+    bool keep_values;                       /* remember the weights that go */
+    const struct lc_refine_options *refine; /* after-steps on each layer's statistics (refine.h); NULL = none */
 } lc_prune_options;
 
 /* One layer's scores (O, I), f32 or f64; higher stays. With `absolute` their magnitude counts. */
