@@ -488,8 +488,13 @@ static const lcl_function methods[] = {
 };
 
 static const lcl_function functions[] = {
-    {"load", load, "lc.load(directory or name, {dtype, device}) -> model",
-     "A model from a directory in the layout of Hugging Face, or by its name from the local cache.", &load_set},
+    {"load", load, "lc.load(path or name, {dtype, device}) -> model",
+     "A model from a directory in the layout of Hugging Face (safetensors or pytorch_model.bin), or by its name from "
+     "the "
+     "local cache; from a .gguf file of llama.cpp (llama, qwen2, gpt2, gptneox), or a .bin of llama2.c; or from a "
+     "directory "
+     "with one of these.",
+     &load_set},
     {0},
 };
 

@@ -79,22 +79,23 @@ static lc_status snapshot_directory(const char *repository, char **out) {
 }
 
 lc_status lc_hub_resolve(const char *name, char **directory) {
-    if (lc_is_dir(name)) {
+    if (lc_is_dir(name) || lc_file_exists(name)) {
         char *copy = lc_strdup(name);
         if (!copy) return LC_ENOMEM;
         *directory = copy;
         return LC_OK;
     }
-    if (!is_hub_name(name)) return lc_fail(LC_ENOTFOUND, "%s: no such directory", name);
+    if (!is_hub_name(name)) return lc_fail(LC_ENOTFOUND, "%s: no such file or directory", name);
     char *hub, *repository = NULL;
     const char *from;
     LC_TRY(hub_directory(&hub, &from));
     lc_status status = repository_directory(hub, name, &repository);
     if (!status) status = snapshot_directory(repository, directory);
     if (status == LC_ENOTFOUND)
-        status = lc_fail(LC_ENOTFOUND,
-                         "%s: no such directory, and no snapshot in %s (from %s); fetch it with: hf download %s", name,
-                         repository, from, name);
+        status =
+            lc_fail(LC_ENOTFOUND,
+                    "%s: no such file or directory, and no snapshot in %s (from %s); fetch it with: hf download %s",
+                    name, repository, from, name);
     lc_free(repository);
     lc_free(hub);
     return status;

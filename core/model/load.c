@@ -1,5 +1,5 @@
-/* load.c: models from directories in the layout of Hugging Face. What the file has and what the model needs are
- * compared name by name before anything is read, and every difference is told at once. */
+/* load.c: models from what import.h opens. What the file has and what the model needs are compared name by name before
+ * anything is read, and every difference is told at once. */
 #include <string.h>
 
 #include "base/file.h"
@@ -8,6 +8,7 @@
 #include "io/weights.h"
 #include "model/family.h"
 #include "model/held_file.h"
+#include "model/import.h"
 
 /* -- names -------------------------------------------------------------------------------------- */
 
@@ -62,21 +63,26 @@ static void tell(lc_strbuf *all, complaint *c, const char *what) {
     if (c->count > NAMES_SHOWN) lc_strbuf_printf(all, " and %lld more", (long long)(c->count - NAMES_SHOWN));
 }
 
-static bool fits(const lc_param *p, const lc_stored *stored) {
-    return stored->ndim == p->file->ndim &&
-           !memcmp(stored->shape, p->file->shape, sizeof(int64_t) * (size_t)stored->ndim);
+/* What the source's tensor is: the leaf, or the leaf as the family's own files have it. */
+static lc_tensor *target_of(const lc_source *source, const lc_param *p) {
+    return source->by_outputs ? p->leaf : p->file;
 }
 
-static lc_status compare(lc_model *m, const lc_weights *file, const char *directory) {
+static bool fits(const lc_tensor *t, const lc_stored *stored) {
+    return stored->ndim == t->ndim && !memcmp(stored->shape, t->shape, sizeof(int64_t) * (size_t)stored->ndim);
+}
+
+static lc_status compare(lc_model *m, const lc_source *source, const char *path) {
+    const lc_weights *file = source->weights;
     complaint missing = {0}, wrong = {0}, unexpected = {0};
     for (int64_t i = 0; i < m->n_params; i++) {
         const lc_param *p = m->params[i];
         const lc_stored *stored = find_stored(m, file, p->name);
         if (!stored)
             complain(&missing, "%s", p->name);
-        else if (!fits(p, stored))
+        else if (!fits(target_of(source, p), stored))
             complain(&wrong, "%s is %s, not %s", stored->name, lc_shape_text(stored->ndim, stored->shape),
-                     LC_SHAPE(p->file));
+                     LC_SHAPE(target_of(source, p)));
         else if (stored->dtype == LC_DTYPES || !lc_dtype_is_float(stored->dtype))
             complain(&wrong, "%s is %s, not a float", stored->name, stored->type);
     }
@@ -94,24 +100,41 @@ static lc_status compare(lc_model *m, const lc_weights *file, const char *direct
     if (!all.length && !all.failed) return LC_OK;
     char *text = NULL;
     LC_TRY(lc_strbuf_take(&all, &text, NULL));
-    lc_status status =
-        lc_fail(LC_EFORMAT, "%s: the tensors do not fit this %s's config.json: %s", directory, m->family->name, text);
+    lc_status status = lc_fail(LC_EFORMAT, "%s: the tensors do not fit this %s's %s: %s", path, m->family->name,
+                               source->directory ? "config.json" : "configuration", text);
     lc_free(text);
     return status;
 }
 
 /* -- reading ------------------------------------------------------------------------------------ */
 
-static lc_status read_weights(lc_model *m, const char *directory) {
-    lc_weights *file = NULL;
-    LC_TRY(lc_weights_open(directory, &file));
-    lc_status status = compare(m, file, directory);
-    for (int64_t i = 0; i < m->n_params && !status; i++) {
-        lc_param *p = m->params[i];
-        status = lc_weights_read_into(file, find_stored(m, file, p->name)->name, p->file);
-    }
-    lc_weights_release(file);
+/* Rows seen as (a, b, c), and put into `into` in the given order of dimensions. */
+static lc_status read_reordered(lc_weights *file, const char *name, const lc_row_order *o, lc_tensor *into) {
+    lc_tensor *stored = NULL, *seen = NULL, *turned = NULL, *target = NULL;
+    int64_t shape[4] = {o->shape[0], o->shape[1], o->shape[2], into->ndim == 2 ? into->shape[1] : 1};
+    LC_TRY(lc_weights_read(file, name, LC_DTYPES, &stored));
+    lc_status status = lc_view_reshape(stored, 4, shape, &seen);
+    if (!status) status = lc_view_permute(seen, (int[]){o->order[0], o->order[1], o->order[2], 3}, &turned);
+    if (!status) status = lc_view_reshape(into, 4, turned->shape, &target);
+    if (!status) status = lc_copy_into(target, turned);
+    lc_tensor_release(target);
+    lc_tensor_release(turned);
+    lc_tensor_release(seen);
+    lc_tensor_release(stored);
     return status;
+}
+
+static lc_status read_weights(lc_model *m, const lc_source *source) {
+    for (int64_t i = 0; i < m->n_params; i++) {
+        const lc_param *p = m->params[i];
+        const char *name = find_stored(m, source->weights, p->name)->name;
+        lc_row_order order;
+        if (source->reordered && source->reordered(source, p->name, &order))
+            LC_TRY(read_reordered(source->weights, name, &order, target_of(source, p)));
+        else
+            LC_TRY(lc_weights_read_into(source->weights, name, target_of(source, p)));
+    }
+    return LC_OK;
 }
 
 /* Whether `directory` has that file. */
@@ -123,10 +146,10 @@ static lc_status has_file(const char *directory, const char *name, bool *out) {
     return LC_OK;
 }
 
-static lc_status read_json(const char *directory, const char *name, bool required, json_t **out) {
-    char *path = lc_path_join(directory, name);
+static lc_status read_generation(lc_model *m, const char *directory) {
+    char *path = lc_path_join(directory, "generation_config.json");
     if (!path) return LC_ENOMEM;
-    lc_status status = required || lc_file_exists(path) ? lc_json_read(path, out) : LC_OK;
+    lc_status status = lc_file_exists(path) ? lc_json_read(path, &m->generation) : LC_OK;
     lc_free(path);
     return status;
 }
@@ -138,20 +161,29 @@ static lc_status read_tokenizer(lc_model *m, const char *directory) {
     return whole || parts ? lc_tokenizer_load(directory, &m->tokenizer) : LC_OK;
 }
 
-lc_status lc_model_load(const char *directory, lc_dtype dtype, lc_model **out) {
-    json_t *config = NULL;
+/* The files beside the weights, in the layout of Hugging Face. */
+static lc_status read_directory(lc_model *m, const char *directory) {
+    LC_TRY(read_generation(m, directory));
+    LC_TRY(read_tokenizer(m, directory));
+    return lc_held_read(m, directory);
+}
+
+lc_status lc_model_load(const char *path, lc_dtype dtype, lc_model **out) {
+    lc_source source;
     lc_model *m = NULL;
-    LC_TRY(read_json(directory, "config.json", true, &config));
-    lc_status status = lc_model_build(config, dtype, &m);
-    json_decref(config);
-    if (status) return lc_fail_within(status, "%s", directory);
-    LC_GOTO(failed, read_weights(m, directory));
-    LC_GOTO(failed, read_json(directory, "generation_config.json", false, &m->generation));
-    LC_GOTO(failed, read_tokenizer(m, directory));
-    LC_GOTO(failed, lc_held_read(m, directory));
+    LC_TRY(lc_source_open(path, &source));
+    lc_status status = lc_model_build(source.config, dtype, &m);
+    if (status)
+        lc_fail_within(status, "%s", path);
+    else
+        status = compare(m, &source, path);
+    if (!status) status = read_weights(m, &source);
+    if (!status && source.directory) status = read_directory(m, source.directory);
+    lc_source_close(&source);
+    if (status) {
+        lc_model_release(m);
+        return status;
+    }
     *out = m;
     return LC_OK;
-failed:
-    lc_model_release(m);
-    return status;
 }

@@ -49,10 +49,10 @@ struct lc_model {
 /* A fresh model, its weights drawn as transformers draws them, one named stream per parameter. `config` is retained and
  * needs "model_type"; keys that it leaves out have transformers' defaults. dtype f32 or f64. */
 lc_status lc_model_new(json_t *config, uint64_t seed, lc_dtype dtype, lc_model **out);
-/* From a directory with config.json and safetensors in the layout of Hugging Face; the tokenizer too where its files
- * are there. Held masks come back from lacuna.safetensors. LC_EFORMAT lists missing, unexpected and misshapen tensors
- * by name. */
-lc_status lc_model_load(const char *directory, lc_dtype dtype, lc_model **out);
+/* From a directory in the layout of Hugging Face (config.json, and safetensors or pytorch_model.bin), a GGUF file or a
+ * .bin of llama2.c; the tokenizer too where its files are there. Held masks come back from lacuna.safetensors.
+ * LC_EFORMAT lists missing, unexpected and misshapen tensors by name. */
+lc_status lc_model_load(const char *path, lc_dtype dtype, lc_model **out);
 /* The layout that transformers loads, in f32 (f64 models too), and lacuna.safetensors where masks are held. Files that
  * stand there are replaced whole or not at all. */
 lc_status lc_model_save(lc_model *m, const char *directory);

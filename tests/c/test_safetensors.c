@@ -386,12 +386,46 @@ static void test_hub(void) {
     CHECK_OK(lc_hub_resolve(directory, &found));
     CHECK(found && strcmp(found, directory) == 0);
     lc_free(found);
-    CHECK_MESSAGE(lc_hub_resolve("../no/such", &found), LC_ENOTFOUND, "../no/such: no such directory");
-    CHECK_MESSAGE(lc_hub_resolve("", &found), LC_ENOTFOUND, "no such directory");
+    CHECK_MESSAGE(lc_hub_resolve("../no/such", &found), LC_ENOTFOUND, "../no/such: no such file or directory");
+    CHECK_MESSAGE(lc_hub_resolve("", &found), LC_ENOTFOUND, "no such file or directory");
     unsetenv("HF_HUB_CACHE");
     setenv("HF_HOME", "/nowhere", 1);
     CHECK_MESSAGE(lc_hub_resolve("gpt2", &found), LC_ENOTFOUND, "/nowhere/hub/models--gpt2 (from HF_HOME)");
     unsetenv("HF_HOME");
+}
+
+/* A variable that is set beats those after it; each names another place. */
+static void test_hub_places(void) {
+    static const struct {
+        const char *variable, *value, *hub;
+    } places[] = {{"HOME", "home", "home/.cache/huggingface/hub"},
+                  {"XDG_CACHE_HOME", "xdg", "xdg/huggingface/hub"},
+                  {"HF_HOME", "hf", "hf/hub"},
+                  {"HF_HUB_CACHE", "cache", "cache"}};
+    char *home = lc_strdup(getenv("HOME") ? getenv("HOME") : "/");
+    for (int i = 0; i < 4; i++) {
+        char repository[128], reference[160], snapshot[192], *found = NULL;
+        snprintf(repository, sizeof repository, "%s/models--some--model", places[i].hub);
+        snprintf(reference, sizeof reference, "%s/refs", repository);
+        snprintf(snapshot, sizeof snapshot, "%s/snapshots/0a1b2c", repository);
+        CHECK_OK(lc_make_dirs(in_directory(reference)));
+        CHECK_OK(lc_make_dirs(in_directory(snapshot)));
+        strcat(reference, "/main");
+        CHECK_OK(lc_file_write(in_directory(reference), "0a1b2c", 6));
+        setenv(places[i].variable, in_directory(places[i].value), 1);
+        CHECK_OK(lc_hub_resolve("some/model", &found));
+        CHECK(found && strcmp(found, in_directory(snapshot)) == 0);
+        lc_free(found);
+    }
+    setenv("HF_HUB_CACHE", "", 1); /* empty counts as not set */
+    setenv("HF_HOME", "", 1);
+    char *found = NULL;
+    CHECK_OK(lc_hub_resolve("some/model", &found));
+    CHECK(found && strstr(found, "/xdg/huggingface/hub/") != NULL);
+    lc_free(found);
+    for (int i = 1; i < 4; i++) unsetenv(places[i].variable);
+    setenv("HOME", home, 1);
+    lc_free(home);
 }
 
 int main(void) {
@@ -407,6 +441,7 @@ int main(void) {
     test_failing_writes();
     test_json();
     test_hub();
+    test_hub_places();
     CHECK_OK(lc_remove_tree(directory));
     return check_done();
 }

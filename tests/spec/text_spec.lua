@@ -184,7 +184,7 @@ describe("a tokenizer", function()
     refuses("vocab_size is 256; the bytes and special tokens are 257 already",
       lc.tokenizer.train, { text = "a", vocab_size = 256 })
     refuses("no token has the id 320 %(number 2 in the list%)", tokenizer.decode, tokenizer, { 5, 320 })
-    refuses("/no/such: no such directory", lc.tokenizer, "/no/such")
+    refuses("/no/such: no such file or directory", lc.tokenizer, "/no/such")
     refuses("no tokenizer.json, and no vocab.json with merges.txt", lc.tokenizer, "tests/golden")
     refuses("expected a string, got 5", tokenizer.encode, tokenizer, 5)
     refuses("a tokenizer has no 'eod' %(did you mean 'eos'%?%)", function() return tokenizer.eod end)
