@@ -10,6 +10,7 @@
 void lc_source_close(lc_source *s) {
     json_decref(s->config);
     lc_weights_release(s->weights);
+    lc_tokenizer_release(s->tokenizer);
     lc_free(s->directory);
     *s = (lc_source){0};
 }

@@ -6,6 +6,7 @@
 
 #include "io/json.h"
 #include "io/weights.h"
+#include "text/tokenizer.h"
 
 /* How the rows of a stored matrix (or a bias) are put back: seen as (a, b, c), and read in this order of dimensions. */
 typedef struct lc_row_order {
@@ -16,8 +17,9 @@ typedef struct lc_row_order {
 typedef struct lc_source {
     json_t *config;
     lc_weights *weights;
-    char *directory; /* has further files of Hugging Face's layout; NULL = there are none */
-    bool by_outputs; /* weights of linear layers are (O, I), where the family's own files may have (I, O) */
+    lc_tokenizer *tokenizer; /* NULL = none came with it */
+    char *directory;         /* has further files of Hugging Face's layout; NULL = there are none */
+    bool by_outputs;         /* weights of linear layers are (O, I), where the family's own files may have (I, O) */
     /* Whether the rows of this parameter are stored in another order; NULL = none are. */
     bool (*reordered)(const struct lc_source *s, const char *name, lc_row_order *out);
 } lc_source;
@@ -29,7 +31,7 @@ void lc_source_close(lc_source *s); /* an empty one is fine */
 
 /* GGUF (llama.cpp) of the architectures llama, qwen2, gpt2 and gptneox. */
 lc_status lc_import_gguf(const char *path, lc_source *out);
-/* A .bin of llama2.c (version 0). */
+/* A .bin of llama2.c (version 0), with its tokenizer where tok<vocabulary>.bin or tokenizer.bin stands beside it. */
 lc_status lc_import_llama2c(const char *path, lc_source *out);
 
 /* In those files the rows of q and k are stored as the original Llama had them: the two columns that a rotation mixes

@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "io/gguf.h"
 #include "model/import.h"
+#include "text/tokenizer_gguf.h"
 
 typedef struct name_pair {
     const char *theirs, *ours;
@@ -313,6 +314,7 @@ static lc_status import(const lc_gguf *g, const char *path, lc_source *out) {
     LC_TRY(make_config(g, a, out->weights, out->config));
     out->by_outputs = true;
     out->reordered = a->reordered;
+    if (lc_gguf_find(g, "tokenizer.ggml.model")) LC_TRY(lc_tokenizer_from_gguf(g, &out->tokenizer));
     return lc_weights_rename(out->weights, rename_tensor, (void *)a);
 }
 

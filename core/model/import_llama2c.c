@@ -6,7 +6,9 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/strbuf.h"
 #include "model/import.h"
+#include "text/sentencepiece.h"
 
 #define HEADER_BYTES 28
 #define MAX_SIZE (1 << 24) /* of each: with it, no product of three overflows */
@@ -129,6 +131,25 @@ static lc_status make_config(const sizes *s, json_t **out) {
     return LC_OK;
 }
 
+/* The first of tok<vocabulary>.bin and tokenizer.bin that stands beside the model. */
+static lc_status read_tokenizer(const char *path, int64_t vocabulary, lc_tokenizer **out) {
+    const char *slash = strrchr(path, '/');
+    int directory = slash ? (int)(slash - path + 1) : 0;
+    for (int i = 0; i < 2 && !*out; i++) {
+        lc_strbuf name = {0};
+        char *file = NULL;
+        if (i == 0)
+            lc_strbuf_printf(&name, "%.*stok%lld.bin", directory, path, (long long)vocabulary);
+        else
+            lc_strbuf_printf(&name, "%.*stokenizer.bin", directory, path);
+        LC_TRY(lc_strbuf_take(&name, &file, NULL));
+        lc_status status = lc_file_exists(file) ? lc_tokenizer_llama2c(file, out) : LC_OK;
+        lc_free(file);
+        LC_TRY(status);
+    }
+    return LC_OK;
+}
+
 lc_status lc_import_llama2c(const char *path, lc_source *out) {
     lc_reader *reader;
     sizes s = {0};
@@ -136,6 +157,7 @@ lc_status lc_import_llama2c(const char *path, lc_source *out) {
     lc_status status = read_sizes(reader, &s);
     if (!status) status = open_weights(reader, &s, &out->weights);
     if (!status) status = make_config(&s, &out->config);
+    if (!status) status = read_tokenizer(path, s.vocabulary, &out->tokenizer);
     lc_reader_close(reader);
     out->reordered = lc_rotary_rows;
     return status;

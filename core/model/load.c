@@ -178,6 +178,7 @@ lc_status lc_model_load(const char *path, lc_dtype dtype, lc_model **out) {
     else
         status = compare(m, &source, path);
     if (!status) status = read_weights(m, &source);
+    if (!status && source.tokenizer) m->tokenizer = lc_tokenizer_retain(source.tokenizer);
     if (!status && source.directory) status = read_directory(m, source.directory);
     lc_source_close(&source);
     if (status) {

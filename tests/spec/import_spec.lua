@@ -158,5 +158,6 @@ describe("llama2.c", function()
       count = count + #ids - 1
     end
     assert.equal("3.548", ("%.3f"):format(math.exp(sum / count)))
+    assert.equal(512, #model.tokenizer)
   end)
 end)
