@@ -174,6 +174,8 @@ def stored_weights(family, variant, model):
             weights[name + "bias"] = torch.ones(1, 1, 19, 19, dtype=torch.bool).tril()
             weights[name + "masked_bias"] = torch.tensor(-1e9, dtype=torch.bfloat16)
             weights[name + "rotary_emb.inv_freq"] = torch.ones(2)
+    if (family, variant) == ("gpt_neox", "linear"):
+        weights["lm_head.weight"] = weights.pop("embed_out.weight")
     if (family, variant) == ("opt", "old"):
         weights = {n.removeprefix("model."): w for n, w in weights.items()}
     return weights

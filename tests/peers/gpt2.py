@@ -5,6 +5,7 @@ Usage: python gpt2.py [checkpoint directory ...]      directories: checkpoints o
 the last `make quickstart`, or, where there is none, of a quickstart at toy scale made here
 """
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import tempfile
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
 from support import F32, F64, LACUNA, ROOT, ZERO, Report, run_lacuna, without_keys
@@ -64,7 +65,7 @@ def make(seed, **config):
 
 def make_inputs(model):
     """Named (ids, labels, mask): labels with holes; padding at the end, at the beginning, at both; short and long rows."""
-    vocabulary, positions = model.config.vocab_size, model.config.n_positions
+    vocabulary, positions = model.config.vocab_size, model.config.max_position_embeddings
     ids = torch.randint(vocabulary, (3, min(13, positions)))
     ones = torch.ones_like(ids)
     holes = ids.clone()
@@ -158,7 +159,7 @@ def file_forms(model):
 
 
 def load(directory):
-    model, info = GPT2LMHeadModel.from_pretrained(directory, attn_implementation="eager", output_loading_info=True)
+    model, info = AutoModelForCausalLM.from_pretrained(directory, attn_implementation="eager", output_loading_info=True)
     return model.eval(), info
 
 
@@ -195,7 +196,7 @@ def compare_models(work, report):
         write(directory, model, inputs, prompts, weights, **options)
         directories.append(directory)
         cases.append((name, directory, model, inputs, prompts))
-    run_lacuna("gpt2", "compare", *directories)
+    run_lacuna("models", "compare", *directories)
 
     for name, directory, model, inputs, prompts in cases:
         original = {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -214,13 +215,19 @@ def compare_models(work, report):
 
 
 def compare_fresh(work, report):
-    """Fresh models: their checkpoint loads in transformers, and each tensor is drawn with the same mean and deviation."""
-    directory = work / "fresh"
-    run_lacuna("gpt2", "fresh", directory)
+    config = dict(model_type="gpt2", vocab_size=3001, n_positions=640, n_embd=96, n_layer=3, n_head=6)
+    compare_fresh_model(work / "fresh", report, "fresh model", config)
+
+
+def compare_fresh_model(directory, report, name, config):
+    """A fresh model's checkpoint loads in transformers, and each tensor is drawn with the same mean and deviation."""
+    directory.mkdir()
+    (directory / "config.json").write_text(json.dumps(config))
+    run_lacuna("models", "fresh", directory)
     out = load_file(directory / "out.safetensors")
     torch.manual_seed(0)
-    theirs = dict(GPT2LMHeadModel(GPT2Config.from_pretrained(directory)).named_parameters())
-    with report.case("fresh model") as case:
+    theirs = dict(AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory)).named_parameters())
+    with report.case(name) as case:
         check_saved(case, directory, None, out["ids"], out["logits"])
         for name, p in load(directory)[0].named_parameters():
             if theirs[name].std() == 0:
@@ -235,7 +242,7 @@ def compare_checkpoints(work, report, directories):
     """Checkpoints that are there already: their logits here and in transformers."""
     for number, directory in enumerate(directories):
         out = work / f"checkpoint{number}.safetensors"
-        run_lacuna("gpt2", "logits", directory, out)
+        run_lacuna("models", "logits", directory, out)
         found = load_file(out)
         with report.case(f"checkpoint {directory}") as case:
             check_saved(case, directory, None, found["ids"], found["logits"])

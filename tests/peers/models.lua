@@ -1,10 +1,11 @@
---- Lacuna's side of gpt2.py.
+--- Lacuna's side of gpt2.py and families.py.
 --
---   lacuna gpt2.lua compare DIR...        each: model and inputs.safetensors -> out_f32, out_f64.safetensors, saved/
---   lacuna gpt2.lua fresh DIR             a fresh model, saved, and its logits
---   lacuna gpt2.lua logits DIR FILE       logits of random ids
+--   lacuna models.lua compare DIR...      each: model and inputs.safetensors -> out_f32, out_f64.safetensors, saved/
+--   lacuna models.lua compare DIR...      each: model, inputs.safetensors -> out_f32, out_f64.safetensors, saved/
+--   lacuna models.lua logits DIR FILE     logits of random ids
 
 local lc = require "lacuna"
+local json = require "lacuna.json"
 
 --- The names before the dot in the file's tensors that end in ".ids".
 local function input_sets(inputs)
@@ -60,17 +61,23 @@ local function with_logits(model, ids)
   return { ids = ids, logits = lc.no_grad(model.logits, model, ids) }
 end
 
+--- The model, made by lc.model, and logits of two texts.
 local function fresh(directory)
-  local model = lc.model {
-    family = "gpt2", vocab_size = 3001, n_positions = 640, n_embd = 96, n_layer = 3, n_head = 6, seed = 3,
-  }
+  local options
+  do
+    local file <close> = assert(io.open(directory .. "/config.json"))
+    options = json.decode(file:read "a", "config.json")
+  end
+  options.family, options.model_type, options.seed = options.model_type, nil, 3
+  local model = lc.model(options)
   model:save(directory)
-  lc.io.save(directory .. "/out.safetensors", with_logits(model, lc.randint(0, 3001, { 2, 9 })))
+  lc.io.save(directory .. "/out.safetensors", with_logits(model, lc.randint(0, options.vocab_size, { 2, 9 })))
 end
 
 local function logits(directory, file)
   local model = lc.load(directory)
-  lc.io.save(file, with_logits(model, lc.randint(0, model:parameter "transformer.wte.weight".shape[1], { 2, 16 })))
+  local embedding = model:parameters "embedding"[1]
+  lc.io.save(file, with_logits(model, lc.randint(0, embedding.shape[1], { 2, 16 })))
 end
 
 local command = arg[1]
