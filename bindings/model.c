@@ -88,18 +88,88 @@ static void release_json(void *object) {
 
 static const lcl_type JSON = {"lacuna.configuration", release_json, NULL, NULL};
 
-/* make(config as JSON text, seed or nil, dtype or nil, tokenizer or nil) -> model: for lc.model, which has checked the
- * names. */
+static json_t **push_json(lua_State *L, int index, int depth);
+
+static void out_of_memory(lua_State *L) {
+    lcl_error(L, "model: out of memory");
+}
+
+static void fill_array(lua_State *L, int table, json_t *array, int depth) {
+    for (lua_Integer i = 1, n = luaL_len(L, table); i <= n; i++) {
+        lua_geti(L, table, i);
+        if (json_array_append(array, *push_json(L, -1, depth))) out_of_memory(L);
+        lua_pop(L, 2);
+    }
+}
+
+/* Pushes the first key behind the one on top, in the order of bytes, and takes that one away: false at the end. */
+static bool next_name(lua_State *L, int table) {
+    const char *last = lua_tostring(L, -1), *next = NULL;
+    for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+        if (lua_type(L, -2) != LUA_TSTRING)
+            lcl_error(L, "model: a table in a configuration is a list, or has names as keys; got the key %s",
+                      lcl_describe(L, -2));
+        const char *name = lua_tostring(L, -2);
+        if ((!last || strcmp(name, last) > 0) && (!next || strcmp(name, next) < 0)) next = name;
+    }
+    lua_pushstring(L, next);
+    lua_remove(L, -2);
+    return next != NULL;
+}
+
+/* In sorted order, so that the same model writes the same config.json. */
+static void fill_object(lua_State *L, int table, json_t *object, int depth) {
+    lua_pushnil(L);
+    while (next_name(L, table)) {
+        lua_getfield(L, table, lua_tostring(L, -1));
+        json_t **value = push_json(L, -1, depth);
+        if (json_object_set(object, lua_tostring(L, -3), *value)) out_of_memory(L);
+        lua_pop(L, 2);
+    }
+    lua_pop(L, 1);
+}
+
+#define DEEPEST_CONFIG 8
+
+/* The value at `index` as JSON, in a slot that is pushed. */
+static json_t **push_json(lua_State *L, int index, int depth) {
+    index = lua_absindex(L, index);
+    json_t **slot = lcl_push(L, &JSON);
+    bool is_table = lua_istable(L, index), is_list = is_table && luaL_len(L, index) > 0;
+    if (lua_isboolean(L, index))
+        *slot = json_boolean(lua_toboolean(L, index));
+    else if (lua_isinteger(L, index))
+        *slot = json_integer(lua_tointeger(L, index));
+    else if (lua_type(L, index) == LUA_TNUMBER)
+        *slot = json_real(lua_tonumber(L, index));
+    else if (lua_type(L, index) == LUA_TSTRING)
+        *slot = json_string(lua_tostring(L, index));
+    else if (is_table && depth < DEEPEST_CONFIG)
+        *slot = is_list ? json_array() : json_object();
+    else
+        lcl_error(L,
+                  is_table ? "model: a configuration's tables are nested too deep"
+                           : "model: a configuration holds numbers, strings, booleans and tables of them, got %s",
+                  lcl_describe(L, index));
+    if (!*slot)
+        lcl_error(L, "model: %s: %sout of memory", lcl_describe(L, index),
+                  lua_type(L, index) == LUA_TSTRING ? "not UTF-8, or " : "");
+    luaL_checkstack(L, 8, "model: a configuration's tables are nested too deep");
+    if (is_list)
+        fill_array(L, index, *slot, depth + 1);
+    else if (is_table)
+        fill_object(L, index, *slot, depth + 1);
+    return slot;
+}
+
+/* make(config, seed or nil, dtype or nil, tokenizer or nil) -> model: for lc.model, which has checked the names. */
 static int make(lua_State *L) {
     lua_settop(L, 4);
-    size_t length;
-    lcl_string(L, 1);
-    const char *text = lua_tolstring(L, 1, &length);
+    luaL_checktype(L, 1, LUA_TTABLE);
     uint64_t seed = lua_isnil(L, 2) ? lc_stream_u64(lcl_stream(L, "model")) : (uint64_t)lcl_integer(L, 2);
     lc_dtype dtype = lcl_dtype(L, 3, LC_F32);
     lc_tokenizer *tokenizer = lua_isnil(L, 4) ? NULL : lcl_check(L, 4, &LCL_TOKENIZER);
-    json_t **config = lcl_push(L, &JSON);
-    lcl_done(L, lc_json_parse(text, length, "model", config), 0);
+    json_t **config = push_json(L, 1, 0);
     lc_model **slot = push_model(L);
     lcl_done(L, lc_model_new(*config, seed, dtype, slot), 1);
     if (tokenizer) (*slot)->tokenizer = lc_tokenizer_retain(tokenizer);

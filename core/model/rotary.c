@@ -203,9 +203,12 @@ lc_status lc_rotary_read(const json_t *config, const char *where, const lc_rotar
 
 /* -- frequencies -------------------------------------------------------------------------------- */
 
+/* No text comes near: a damaged factor must not overflow. */
+#define LONGEST_TEXT 0x1p40
+
 int64_t lc_rotary_reach(const lc_rotary *r) {
-    return r->type == SCALING_DYNAMIC ? lc_max(r->positions, (int64_t)((double)r->positions * r->factor))
-                                      : r->positions;
+    if (r->type != SCALING_DYNAMIC) return r->positions;
+    return (int64_t)fmin(fmax(r->factor, 1) * (double)r->positions, LONGEST_TEXT);
 }
 
 double lc_rotary_scale(const lc_rotary *r) {

@@ -1,7 +1,7 @@
 --- Lacuna's side of gpt2.py and families.py.
 --
 --   lacuna models.lua compare DIR...      each: model and inputs.safetensors -> out_f32, out_f64.safetensors, saved/
---   lacuna models.lua compare DIR...      each: model, inputs.safetensors -> out_f32, out_f64.safetensors, saved/
+--   lacuna models.lua fresh DIR           config.json (model_type and sizes) -> a fresh model, saved, and its logits
 --   lacuna models.lua logits DIR FILE     logits of random ids
 
 local lc = require "lacuna"

@@ -120,28 +120,59 @@ describe("a model's directory", function()
     return path
   end
 
-  it("with a changed configuration is loaded or refused", function()
-    local path = saved()
-    local config = json.decode(files.read(path .. "/config.json"), "config")
+  -- Loads the model at `path` with each key of `part`, a table of its configuration, changed to each of many values.
+  local function change_each(path, config, part, more)
     local names = {}
-    for name in pairs(config) do names[#names + 1] = name end
+    for name in pairs(part) do names[#names + 1] = name end
     table.sort(names)
-    for _, extra in ipairs { "n_inner", "activation_function", "layer_norm_epsilon", "tie_word_embeddings", "eos_token_id", "attn_pdrop" } do
-      names[#names + 1] = extra
-    end
+    table.move(more, 1, #more, #names + 1, names)
     local values = { "-1", "0", "1", "1e9", "4611686018427387904", "2.5", "-1e300", '""', '"x"', "[]", "{}", "null", "true", "[[1]]", "99999999999999999999" }
     for _, name in ipairs(names) do
       for _, value in ipairs(values) do
-        local old = config[name]
-        config[name] = "@"
+        local old = part[name]
+        part[name] = "@"
         files.write(path .. "/config.json", (json.encode(config, "config"):gsub('"@"', (value:gsub("%%", "%%%%")))))
-        config[name] = old
+        part[name] = old
         local ok, problem = pcall(lc.load, path)
-        if not ok then
+        if ok then
+          pcall(problem.loss, problem, { ids = { { 0, 0, 0 } } })
+        else
           assert.is_nil(problem:find "^lacuna/", problem)
           assert.is_nil(problem:find("\n", 1, true), problem)
         end
       end
+    end
+  end
+
+  it("with a changed configuration is loaded or refused", function()
+    local path = saved()
+    local config = json.decode(files.read(path .. "/config.json"), "config")
+    change_each(path, config, config,
+      { "n_inner", "activation_function", "layer_norm_epsilon", "tie_word_embeddings", "eos_token_id", "attn_pdrop" })
+  end)
+
+  it("of any family, with a changed configuration, is loaded or refused", function()
+    for _, family in ipairs { "llama", "qwen2", "gpt_neox", "opt" } do
+      local path = directory .. "/" .. family
+      tiny.decoder(family, { num_hidden_layers = 1, pad_token_id = 2 }):save(path)
+      local config = json.decode(files.read(path .. "/config.json"), "config")
+      change_each(path, config, config, require("lacuna.core.model").keys(family))
+    end
+  end)
+
+  it("with changed rotary scalings is loaded or refused", function()
+    local path = directory .. "/rotary"
+    tiny.decoder("llama", { num_hidden_layers = 1 }):save(path)
+    local config = json.decode(files.read(path .. "/config.json"), "config")
+    for _, name in ipairs { "default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional" } do
+      config.rope_parameters = {
+        rope_type = name, rope_theta = 1e4, factor = 2.0, original_max_position_embeddings = 9, low_freq_factor = 1.0,
+        high_freq_factor = 4.0, short_factor = { 1, 1, 1, 1 }, long_factor = { 2, 2, 2, 2 },
+      }
+      files.write(path .. "/config.json", json.encode(config, "config"))
+      assert(lc.load(path))
+      change_each(path, config, config.rope_parameters,
+        { "beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim", "partial_rotary_factor", "truncate" })
     end
   end)
 

@@ -130,6 +130,42 @@ describe("out of memory", function()
     }
   end)
 
+  it("in those of every family, made on the spot", function()
+    local longrope = { rope_type = "longrope", short_factor = { 1, 1, 1, 1 }, long_factor = { 2, 2, 3, 4 } }
+    local kinds = {
+      { "llama", { rope_parameters = longrope } },
+      { "qwen2", { pad_token_id = 3 } },
+      { "gpt_neox", { hidden_dropout = 0.1 } },
+      { "opt", { pad_token_id = 3 } },
+    }
+    for _, kind in ipairs(kinds) do
+      local config = { num_hidden_layers = 1 }
+      for key, value in pairs(kind[2]) do config[key] = value end
+      sweep {
+        prepare = function() return {} end,
+        act = function(box)
+          local model = tiny.decoder(kind[1], config)
+          model.recompute = kind[1] == "qwen2"
+          model:loss({ ids = { { 3, 1, 4, 1 }, { 5, 3, 2, 6 } }, attention_mask = { { 0, 1, 1, 1 }, { 1, 1, 1, 1 } } },
+            { train = true }):backward()
+          box.model = model
+        end,
+        look = function(box) return box.model and state_of(box.model) or "no model" end,
+      }
+    end
+  end)
+
+  it("while text is generated, by heads that are turned and by positions of the mask", function()
+    for _, family in ipairs { "gpt_neox", "opt" } do
+      local model = tiny.decoder(family, { num_hidden_layers = 1 })
+      sweep {
+        prepare = function() return {} end,
+        act = function(box) box.text = model:generate({ { 3, 1, 4 }, { 1 } }, { tokens = 2, stop = false }) end,
+        look = function(box) return box.text and table.concat(box.text[1], " ") or "nothing" end,
+      }
+    end
+  end)
+
   it("in an optimizer's step, which may be tried again", function()
     for kind, more in pairs { adamw = { eps = 1e-6 }, sgd = { momentum = 0.9 } } do
       sweep {

@@ -3,7 +3,6 @@
 
 local core = require "lacuna.core.model"
 local errors = require "lacuna.errors"
-local json = require "lacuna.json"
 local common = require "lacuna.options"
 
 local model = {}
@@ -39,8 +38,7 @@ function model.model(options)
       config.eos_token_id = config.eos_token_id or tokenizer.eos
     end
   end
-  local text = json.encode(config, "model") -- sorted by name: the same model writes the same config.json
-  return core.make(text, options.seed, options.dtype or common.value.dtype, tokenizer)
+  return core.make(config, options.seed, options.dtype or common.value.dtype, tokenizer)
 end
 
 --- A stored model: see help(lc.load).
