@@ -147,6 +147,16 @@ static int cholesky_inverse(lua_State *L) {
     return lcl_apply(L, LC_OP_MATMUL, NULL, in, 2, 1);
 }
 
+static int inverse(lua_State *L) {
+    lc_tensor *x = lcl_tensor(L, 1);
+    return lcl_apply(L, LC_OP_INVERSE, NULL, &x, 1, 1);
+}
+
+static int eigh(lua_State *L) {
+    lc_tensor *x = lcl_tensor(L, 1);
+    return lcl_apply(L, LC_OP_EIGH, NULL, &x, 1, 2);
+}
+
 const lcl_function lcl_product_functions[] = {
     {"matmul", matmul, "x:matmul(y) -> tensor",
      "The matrix product over the last two dimensions; those before broadcast. A vector is a row on the left, a column "
@@ -159,6 +169,10 @@ const lcl_function lcl_product_functions[] = {
      &cholesky_set},
     {"cholesky_inverse", cholesky_inverse, "x:cholesky_inverse({upper}) -> tensor",
      "The inverse of the matrix whose Cholesky factor x is.", &cholesky_set},
+    {"inverse", inverse, "x:inverse() -> tensor", "The inverse of a square matrix; a singular one is an error."},
+    {"eigh", eigh, "x:eigh() -> values, vectors",
+     "Eigenvalues in ascending order and eigenvectors, as columns with their largest entry positive, of a symmetric "
+     "matrix, of which the lower triangle is read. No gradient."},
     {"solve_triangular", solve_triangular, "x:solve_triangular(b, {upper, transpose, unit}) -> tensor",
      "y with x y = b, for a triangular x; b is a matrix or a vector.", &solve_set},
     {0},

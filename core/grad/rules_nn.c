@@ -132,6 +132,15 @@ lc_status lc_rule_solve_triangular(lc_rule_call *call) {
     return lc_scratch_finish(&s, call);
 }
 
+/* Y = A^-1: dA = -Y^T dY Y^T. */
+lc_status lc_rule_inverse(lc_rule_call *call) {
+    lc_scratch s = {0};
+    lc_tensor *turned = lc_step_swap(&s, call->out[0]);
+    lc_tensor *product = lc_step_matmul(&s, lc_step_matmul(&s, turned, call->dy[0], NULL), turned, NULL);
+    lc_scratch_give(&s, call, 0, lc_step1(&s, LC_OP_NEG, product));
+    return lc_scratch_finish(&s, call);
+}
+
 /* -- rows -------------------------------------------------------------------------------------- */
 
 lc_status lc_rule_softmax(lc_rule_call *call) {

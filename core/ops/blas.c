@@ -30,7 +30,8 @@ static lc_status find_functions(void *library) {
         {"cblas_sgemm", &blas.sgemm}, {"cblas_dgemm", &blas.dgemm}, {"cblas_sgemv", &blas.sgemv},
         {"cblas_dgemv", &blas.dgemv}, {"cblas_ssyrk", &blas.ssyrk}, {"cblas_dsyrk", &blas.dsyrk},
         {"cblas_strsm", &blas.strsm}, {"cblas_dtrsm", &blas.dtrsm}, {"spotrf_", &blas.spotrf},
-        {"dpotrf_", &blas.dpotrf},
+        {"dpotrf_", &blas.dpotrf},    {"sgetrf_", &blas.sgetrf},    {"dgetrf_", &blas.dgetrf},
+        {"sgetri_", &blas.sgetri},    {"dgetri_", &blas.dgetri},    {"dsyevd_", &blas.dsyevd},
     };
     for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
         void *function = dlsym(library, functions[i].name);

@@ -13,8 +13,8 @@
 enum { LC_BLAS_ROW_MAJOR = 101, LC_BLAS_NO_TRANS = 111, LC_BLAS_TRANS = 112, LC_BLAS_UPPER = 121, LC_BLAS_LOWER = 122 };
 enum { LC_BLAS_NON_UNIT = 131, LC_BLAS_UNIT = 132, LC_BLAS_LEFT = 141, LC_BLAS_RIGHT = 142 };
 
-/* Row-major CBLAS, and LAPACK's Cholesky factorisation (column-major, by address). All run on the calling thread alone.
- */
+/* Row-major CBLAS, and of LAPACK (column-major, by address) Cholesky factors, inverses by LU and eigenvectors. All run
+ * on the calling thread alone. */
 typedef struct lc_blas {
     void (*sgemm)(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,
                   const float *b, int ldb, float beta, float *c, int ldc);
@@ -34,6 +34,13 @@ typedef struct lc_blas {
                   int lda, double *b, int ldb);
     void (*spotrf)(const char *uplo, const int *n, float *a, const int *lda, int *info);
     void (*dpotrf)(const char *uplo, const int *n, double *a, const int *lda, int *info);
+    void (*sgetrf)(const int *m, const int *n, float *a, const int *lda, int *pivots, int *info);
+    void (*dgetrf)(const int *m, const int *n, double *a, const int *lda, int *pivots, int *info);
+    void (*sgetri)(const int *n, float *a, const int *lda, const int *pivots, float *work, const int *lwork, int *info);
+    void (*dgetri)(const int *n, double *a, const int *lda, const int *pivots, double *work, const int *lwork,
+                   int *info);
+    void (*dsyevd)(const char *jobz, const char *uplo, const int *n, double *a, const int *lda, double *w, double *work,
+                   const int *lwork, int *iwork, const int *liwork, int *info);
 } lc_blas;
 
 /* The library's functions; opens it at the first call, which belongs to the main thread. LC_ENOTFOUND names the missing

@@ -46,6 +46,13 @@ lc_status lc_infer_square(const lc_call *call, lc_spec *out) {
     return LC_OK;
 }
 
+lc_status lc_infer_eigh(const lc_call *call, lc_spec *out) {
+    LC_TRY(lc_infer_square(call, &out[1]));
+    const lc_tensor *a = call->in[0];
+    lc_spec_set(&out[0], a->dtype, a->ndim - 1, a->shape);
+    return LC_OK;
+}
+
 lc_status lc_infer_solve(const lc_call *call, lc_spec *out) {
     LC_TRY(lc_infer_inputs(call, "a b"));
     const lc_tensor *a = call->in[0], *b = call->in[1];

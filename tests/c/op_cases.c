@@ -180,6 +180,8 @@ const op_case op_cases[] = {
     {LC_OP_LINEAR, "silu", .attr = {.act = LC_ACT_SILU}, .in = {X("TI"), X("OI"), X("O")}},
     {LC_OP_CHOLESKY, "lower", .in = {IN("SS", GRAM)}},
     {LC_OP_CHOLESKY, "upper", .attr = {.upper = true}, .in = {IN("SS", GRAM)}},
+    {LC_OP_INVERSE, "", .in = {IN("SS", GRAM)}},
+    {LC_OP_EIGH, "", .in = {IN("SS", TRIANGLE)}, .no_gradient = true},
     {LC_OP_SOLVE_TRIANGULAR, "lower", .in = {IN("SS", TRIANGLE), X("SN")}},
     {LC_OP_SOLVE_TRIANGULAR, "upper", .attr = {.upper = true}, .in = {IN("SS", TRIANGLE), X("SN")}},
     {LC_OP_SOLVE_TRIANGULAR, "lower transposed", .attr = {.transpose = true}, .in = {IN("SS", TRIANGLE), X("SN")}},

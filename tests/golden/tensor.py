@@ -146,6 +146,11 @@ def cases():
     yield "s:cholesky {upper = true}", torch.linalg.cholesky(s).T
     yield "s:cholesky():cholesky_inverse()", torch.linalg.inv(s)
     yield "s:cholesky {upper = true}:cholesky_inverse {upper = true}", torch.linalg.inv(s)
+    yield "s:inverse()", torch.linalg.inv(s)
+    yield "c { {}, {}, { 1, 3 } }:inverse()", torch.linalg.inv(c[:, :, :3])
+    values, vectors = torch.linalg.eigh(s)
+    yield "(s:eigh())", values
+    yield "select(2, s:eigh())", vectors * torch.sign(vectors.gather(0, vectors.abs().argmax(0, keepdim=True)))
     lower = torch.linalg.cholesky(s)
     yield "s:cholesky():solve_triangular(v)", torch.linalg.solve_triangular(lower, v[:, None], upper=False)[:, 0]
     yield "s:cholesky():solve_triangular(a:t(), {transpose = true})", torch.linalg.solve_triangular(lower.T, a.T, upper=True)

@@ -86,6 +86,9 @@ lc_status cpu_triangle(const lc_call *call);
 /* solve.c */
 lc_status cpu_cholesky(const lc_call *call);
 lc_status cpu_solve_triangular(const lc_call *call);
+/* eigen.c */
+lc_status cpu_inverse(const lc_call *call);
+lc_status cpu_eigh(const lc_call *call);
 /* copy.c */
 lc_status cpu_copy(const lc_call *call);
 lc_status cpu_fill(const lc_call *call);
