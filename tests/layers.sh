@@ -1,6 +1,7 @@
 #!/bin/sh
 # Fails when core breaks its layers: an include of a lower entry by an upper one (DESIGN's order, below), of Lua, or of the
-# bindings; and when the library prints, ends the process or needs Lua.  Argument: the built core library.
+# bindings; when the library prints, ends the process or needs Lua; and when something that is not the project's own lies
+# at the top level of what git keeps.  Argument: the built core library.
 set -u
 library=$1
 order="base tensor ops grad io text schedule sparse model mask solve reuse optim run"
@@ -41,6 +42,14 @@ for file in core/*/*.[ch] core/ops/*/*.[ch]; do
 done
 
 grep -nE '# *include *[<"](lua|lauxlib|lualib|lcl)' -r core && complain "core includes Lua"
+
+known=".ci .clang-format .gitignore .luacheckrc LICENSE Makefile README.md bindings core docs recipes repl tests"
+for entry in $(git ls-files 2>/dev/null | cut -d/ -f1 | sort -u); do
+    case " $known " in
+    *" $entry "*) ;;
+    *) complain "$entry does not belong at the top level" ;;
+    esac
+done
 
 symbols=$(nm -u "$library" | awk '{print $2}' | sort -u)
 for name in $symbols; do
