@@ -403,6 +403,7 @@ static void test_hub_places(void) {
                   {"HF_HOME", "hf", "hf/hub"},
                   {"HF_HUB_CACHE", "cache", "cache"}};
     char *home = lc_strdup(getenv("HOME") ? getenv("HOME") : "/");
+    for (int i = 1; i < 4; i++) unsetenv(places[i].variable);
     for (int i = 0; i < 4; i++) {
         char repository[128], reference[160], snapshot[192], *found = NULL;
         snprintf(repository, sizeof repository, "%s/models--some--model", places[i].hub);

@@ -13,8 +13,9 @@ typedef int64_t (*solver)(double *a, double *x, double *values, int64_t n);
 static lc_status each_matrix(const lc_call *call, solver solve, int main, const char *problem) {
     lc_tensor *in = call->in[0], *out = call->out[main], *values = main ? call->out[0] : NULL;
     int64_t n = in->shape[in->ndim - 1], matrices = lc_shape_numel(in->ndim - 2, in->shape);
-    double *a = lc_alloc((size_t)(2 * n * n + n) * sizeof *a), *x = a + n * n, *v = x + n * n;
+    double *a = lc_alloc((size_t)(2 * n * n + n) * sizeof *a);
     if (!a) return LC_ENOMEM;
+    double *x = a + n * n, *v = x + n * n;
     lc_status status = LC_OK;
     for (int64_t m = 0; m < matrices; m++) {
         LC_GOTO(done, lc_poll());
