@@ -341,6 +341,8 @@ static const lcl_option perplexity_rows[] = {
      .doc = "tokens; default the model's positions, at most 2048"},
     {"stride", LCL_INT, offsetof(lc_perplexity_options, stride), .min = 1, .max = 1e9,
      .doc = "tokens between windows, strided only; default half a window"},
+    {"windows", LCL_INT, offsetof(lc_perplexity_options, windows), .max = 1e9, .fallback = "0",
+     .doc = "only that many, from the beginning of the text; 0 is all"},
     {0},
 };
 static const lcl_option_set perplexity_set = {"perplexity", perplexity_rows};
@@ -381,11 +383,11 @@ static bool push_next_batch(lua_State *L, lua_Integer i) {
 }
 
 /* Over the labels of a list or function of batches. */
-static int perplexity_of_batches(lua_State *L, lc_model *m) {
+static int perplexity_of_batches(lua_State *L, lc_model *m, const lc_perplexity_options *o) {
     double sum = 0;
     lc_perplexity_result result = {0};
-    if (lua_istable(L, 3) && (lua_getfield(L, 3, "window") != LUA_TNIL || lua_getfield(L, 3, "stride") != LUA_TNIL))
-        lcl_error(L, "perplexity: batches are scored as they are; window and stride are for a dataset");
+    if (o->window || o->stride || o->windows)
+        lcl_error(L, "perplexity: batches are scored as they are; window, stride and windows are for a dataset");
     lua_settop(L, 2);
     for (lua_Integer i = 1; push_next_batch(L, i); i++) {
         lc_batch batch;
@@ -415,7 +417,7 @@ static int model_perplexity(lua_State *L) {
     lc_perplexity_options o = {0};
     lc_perplexity_result result;
     lcl_options(L, 3, &perplexity_set, &o);
-    if (is_batches(L, 2)) return perplexity_of_batches(L, m);
+    if (is_batches(L, 2)) return perplexity_of_batches(L, m, &o);
     int64_t n;
     lc_dataset *data = lcl_test(L, 2, &LCL_DATASET);
     const int32_t *tokens = data ? lc_dataset_tokens(data, &n) : push_tokens(L, 2, &n);

@@ -107,6 +107,7 @@ lc_status lc_model_perplexity(lc_model *m, const int32_t *tokens, int64_t n, con
     int64_t window = options->window ? options->window : lc_min(m->sizes.positions, LONGEST_WINDOW);
     int64_t stride = options->stride ? options->stride : strided ? lc_max(1, window / 2) : window;
     LC_TRY(check_options(m, n, options->protocol, window, stride));
+    if (options->windows) n = lc_min(n, window + (options->windows - 1) * stride);
     evaluation e = {.model = m, .tokens = tokens};
     lc_status status =
         strided ? score_strided(&e, n, window, stride) : score_windows(&e, 0, n / window, window, window, window);

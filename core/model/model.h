@@ -129,8 +129,9 @@ lc_status lc_model_score(lc_model *m, const lc_batch *batch, double *sum, int64_
 typedef enum lc_protocol { LC_PERPLEXITY_WINDOWS, LC_PERPLEXITY_STRIDED } lc_protocol;
 typedef struct lc_perplexity_options {
     lc_protocol protocol;
-    int64_t window; /* tokens; 0 = the model's positions, at most 2048 */
-    int64_t stride; /* strided only; 0 = half the window */
+    int64_t window;  /* tokens; 0 = the model's positions, at most 2048 */
+    int64_t stride;  /* strided only; 0 = half the window */
+    int64_t windows; /* only that many from the beginning; 0 = all */
 } lc_perplexity_options;
 typedef struct lc_perplexity_result {
     double perplexity;

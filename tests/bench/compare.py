@@ -58,4 +58,5 @@ def main():
         print("%-12s %-10s %10.4g %10.4g %7.3g  %s" % (work, unit, theirs, ours, ours / theirs, asked), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -54,6 +54,10 @@ def precision():
     return best[1]
 
 
+def peak_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def gpt2(torch):
     from transformers import GPT2Config, GPT2LMHeadModel
     torch.manual_seed(0)
@@ -79,8 +83,7 @@ def train(length, setting):
     step()
     step()
     seconds = median_time(step, 5 if length > 100 else 9)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    report(work=f"train{length}", tokens_per_second=4 * length / seconds, seconds=seconds, peak_mib=peak)
+    report(work=f"train{length}", tokens_per_second=4 * length / seconds, seconds=seconds, peak_mib=peak_mib())
 
 
 def perplexity(setting):
@@ -175,4 +178,5 @@ def main():
         {"add": add, "bpe": bpe, "start": start}[work]()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -366,6 +366,21 @@ describe("perplexity", function()
     assert.equal(40, how.tokens)
   end)
 
+  it("scores only the first windows where asked", function()
+    local function same(part, opts)
+      local got, how = model:perplexity(text, opts)
+      opts.windows = nil
+      local want, all = model:perplexity({ table.unpack(text, 1, part) }, opts)
+      assert.equal(want, got)
+      assert.same(all, how)
+      return how.windows
+    end
+    assert.equal(2, same(20, { window = 10, windows = 2 }))
+    assert.equal(3, same(18, { protocol = "strided", window = 10, stride = 4, windows = 3 }))
+    assert.equal(4, same(#text, { window = 10, windows = 100 }))
+    assert.equal(4, same(#text, { window = 10, windows = 0 }))
+  end)
+
   it("of batches scores their labels", function()
     local one, two = { ids = { { 1, 2, 3 } } }, { ids = { { 4, 5 }, { 6, 7 } }, labels = { { 4, 5 }, { 6, -100 } } }
     local expected = math.exp((2 * model:loss(one):item() + model:loss(two):item()) / 3)
@@ -374,7 +389,7 @@ describe("perplexity", function()
     assert.same({ protocol = "batches", tokens = 3, windows = 3 }, how)
     local list = { two, one }
     assert.near(got, (model:perplexity(function() return table.remove(list) end)), 1e-4)
-    assert_error("window and stride are for a dataset", model.perplexity, model, { one }, { window = 3 })
+    assert_error("window, stride and windows are for a dataset", model.perplexity, model, { one }, { window = 3 })
     assert_error("no labelled token", model.perplexity, model, {})
   end)
 

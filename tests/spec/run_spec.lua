@@ -116,6 +116,18 @@ describe("a run's directory", function()
     assert.matches('"claim":"two is more than one","holds":true', read "metrics.jsonl", 1, true)
   end)
 
+  it("stores a table separated by commas where its file's name says so, and prints it all the same", function()
+    local out = succeeds(recipe [[
+      run:log { method = 'the "best", perhaps', perplexity = 1.23456789 }
+      run:log { method = "none" }
+      run:log { perplexity = 3 }
+      run:table { columns = { "method", "perplexity" }, file = "all.csv" }
+    ]])
+    assert.matches('             method  perplexity\nthe "best", perhaps     1.23457\n               none\n', out, 1,
+      true)
+    assert.equal('method,perplexity\n"the ""best"", perhaps",1.23456789\nnone,\n', read "all.csv")
+  end)
+
   it("is one for each run: two of one name are refused, two names go on in their own", function()
     fails(recipe [[lc.run { name = "my run" }]],
       ("run: 'my run' would share %s/my-run with 'My Run', which is open; give each run of a recipe its own"

@@ -7,6 +7,8 @@ local plots = {}
 
 local COLORS = { "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#555555" }
 
+local SCALES = { linear = true, log = true, logx = true, loglog = true }
+
 -- -- choosing rows ----------------------------------------------------------------------------------------------------
 
 --- Rows that `where` chooses: nil for all, a table of values that they must have, or a function.
@@ -121,7 +123,7 @@ local function shell_quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" e
 
 --- Draws logged numbers as a PNG in the run's directory, beside the gnuplot script that made it.
 ---@param opts table {x, y = name or list of names, by = name: a curve for each of its values, where = {name = value} or
--- function(row), scale = "log" (y), "logx" or "loglog", label = of the y axis, default the names of y, file}
+-- function(row), scale = "linear", "log" (y), "logx" or "loglog", label = of the y axis, default the names of y, file}
 ---@return string|nil path nil where gnuplot is missing; the script is written all the same
 function plots.plot(run, opts)
   errors.receiver("run:plot", run, "run")
@@ -134,8 +136,8 @@ function plots.plot(run, opts)
   errors.expect("run:plot", "file", opts.file, "string", true)
   errors.expect("run:plot", "label", opts.label, "string", true)
   errors.expect("run:plot", "by", opts.by, "string", true)
-  if opts.scale and opts.scale ~= "log" and opts.scale ~= "logx" and opts.scale ~= "loglog" then
-    errors.fail("run:plot: scale must be 'log', 'logx' or 'loglog', got '%s'", tostring(opts.scale))
+  if opts.scale ~= nil and not SCALES[opts.scale] then
+    errors.fail("run:plot: scale must be 'linear', 'log', 'logx' or 'loglog', got '%s'", tostring(opts.scale))
   end
   local list = curves(chosen(run, opts.where), opts, ys)
   if #list == 0 then
@@ -160,6 +162,8 @@ local function cell(value)
   return tostring(value)
 end
 
+local function exact(value) return value == nil and "" or tostring(value) end
+
 local function columns_of(rows)
   local seen, list = {}, {}
   for _, row in ipairs(rows) do
@@ -171,10 +175,46 @@ local function columns_of(rows)
   return list
 end
 
+--- Lines of cells, each column as wide as its widest.
+local function aligned(cells)
+  local widths, lines = {}, {}
+  for _, line in ipairs(cells) do
+    for i, text in ipairs(line) do widths[i] = math.max(widths[i] or 0, #text) end
+  end
+  for k, line in ipairs(cells) do
+    local parts = {}
+    for i, text in ipairs(line) do parts[i] = (" "):rep(widths[i] - #text) .. text end
+    lines[k] = (table.concat(parts, "  "):gsub("%s+$", ""))
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+--- The same separated by commas (RFC 4180).
+local function comma_separated(cells)
+  local lines = {}
+  for k, line in ipairs(cells) do
+    local parts = {}
+    for i, text in ipairs(line) do parts[i] = text:find '[,"\r\n]' and '"' .. text:gsub('"', '""') .. '"' or text end
+    lines[k] = table.concat(parts, ",")
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+--- Columns' names, then what `show` makes of the rows that have the first of them, or of all rows.
+local function cells_of(rows, columns, all, show)
+  local cells = { columns }
+  for _, row in ipairs(rows) do
+    local line = {}
+    for i, name in ipairs(columns) do line[i] = show(row[name]) end
+    if all or row[columns[1]] ~= nil then cells[#cells + 1] = line end
+  end
+  return cells
+end
+
 --- Prints logged lines as a table, and stores it in the run's directory.
 ---@param opts table|nil {columns = list of names, default all; only rows that have the first are shown; where = as
--- in run:plot; file = "table.txt"}
----@return string text
+-- in run:plot; file = "table.txt"; one that ends in .csv is stored separated by commas}
+---@return string text what was stored
 function plots.table(run, opts)
   errors.receiver("run:table", run, "run")
   opts = opts or {}
@@ -184,25 +224,11 @@ function plots.table(run, opts)
   errors.expect("run:table", "file", opts.file, "string", true)
   local columns = opts.columns or columns_of(rows)
   for _, name in ipairs(columns) do errors.expect("run:table", "each column", name, "string") end
-  local cells, widths = { columns }, {}
-  for _, row in ipairs(rows) do
-    local line = {}
-    for i, name in ipairs(columns) do line[i] = cell(row[name]) end
-    if not opts.columns or row[columns[1]] ~= nil then cells[#cells + 1] = line end
-  end
-  for i in ipairs(columns) do
-    widths[i] = 0
-    for _, line in ipairs(cells) do widths[i] = math.max(widths[i], #line[i]) end
-  end
-  local lines = {}
-  for k, line in ipairs(cells) do
-    local parts = {}
-    for i, text in ipairs(line) do parts[i] = (" "):rep(widths[i] - #text) .. text end
-    lines[k] = (table.concat(parts, "  "):gsub("%s+$", ""))
-  end
-  local text = table.concat(lines, "\n") .. "\n"
+  local file = opts.file or "table.txt"
+  local text = aligned(cells_of(rows, columns, not opts.columns, cell))
   io.write(text)
-  run:text(opts.file or "table.txt", text)
+  if file:find "%.csv$" then text = comma_separated(cells_of(rows, columns, not opts.columns, exact)) end
+  run:text(file, text)
   return text
 end
 
