@@ -1,81 +1,140 @@
-/* prune.c: the module lacuna.core.prune: lc.prune.magnitude, lc.prune.random, lc.prune.by. */
+/* prune.c: the module lacuna.core.prune: lc.prune.magnitude, random, wanda, ria, sparsegpt, by. */
 #include <string.h>
 
+#include "calibrate.h"
 #include "grad/graph.h"
-#include "mask.h"
-#include "model.h"
 #include "solve/magnitude.h"
+#include "solve/sparsegpt.h"
+#include "solve/wanda.h"
 
 /* -- options ------------------------------------------------------------------------------------------------------ */
 
 typedef struct options {
-    lc_prune_options core;
-    int scope;
+    lcl_pruning common;
     int64_t seed;
+    double power;
+    lc_sparsegpt_options sparsegpt;
+    lc_calibrate_options calibrate;
 } options;
 
-static const char *const scopes[] = {"layer", "row", "model", NULL};
-
-#define COMMON_ROWS                                                                                                    \
-    {"sparsity", LCL_NUMBER, offsetof(options, core.sparsity),                                                         \
-     .doc = "share of zeros when done, 0 to 1, what is held included"},                                                \
-        {"pattern", LCL_STRING, offsetof(options, core.pattern),                                                       \
-         .doc = "'n:m' in place of sparsity: n of every m neighbours in a row stay"},                                  \
-        {"scope",                                                                                                      \
-         LCL_CHOICE,                                                                                                   \
-         offsetof(options, scope),                                                                                     \
-         .choices = scopes,                                                                                            \
-         .fallback = "'layer'",                                                                                        \
-         .doc = "within what scores are compared"},                                                                    \
-        {"apply", LCL_BOOL, offsetof(options, core.apply), .fallback = "true",                                         \
-         .doc = "zero the weights; false only makes the mask"},                                                        \
-        {"hold", LCL_BOOL, offsetof(options, core.hold), .fallback = "true", .doc = "keep them zero in training"},     \
-        {"regrow", LCL_BOOL, offsetof(options, core.regrow), .fallback = "false", .doc = "rank again what is held"}, { \
-        "keep_values", LCL_BOOL, offsetof(options, core.keep_values), .fallback = "false",                             \
-                                                                      .doc = "remember the pruned weights, for regrow" \
-    }
 /* clang-format off */
-static const lcl_option common_rows[] = {COMMON_ROWS, {0}};
+static const lcl_option magnitude_rows[] = {LCL_PRUNE_ROWS, LCL_SCOPE_ROW("layer"), {0}};
 static const lcl_option random_rows[] = {
-    COMMON_ROWS,
+    LCL_PRUNE_ROWS,
+    LCL_SCOPE_ROW("layer"),
     {"seed", LCL_INT, offsetof(options, seed), .doc = "of the draw; without it each call takes the next of lc.seed's"},
     {0},
 };
+static const lcl_option wanda_rows[] = {LCL_PRUNE_ROWS, LCL_SCOPE_ROW("row"), LCL_SEQUENTIAL_ROW, {0}};
+static const lcl_option ria_rows[] = {
+    LCL_PRUNE_ROWS,
+    LCL_SCOPE_ROW("row"),
+    LCL_SEQUENTIAL_ROW,
+    {"power", LCL_NUMBER, offsetof(options, power), .min = 0, .max = 10, .fallback = "0.5",
+     .doc = "of the input's norm; a in the paper"},
+    {0},
+};
+static const lcl_option sparsegpt_rows[] = {
+    LCL_PRUNE_ROWS,
+    LCL_SEQUENTIAL_ROW,
+    {"damp", LCL_NUMBER, offsetof(options, sparsegpt.damp), .min = 0, .max = 1e6, .fallback = "0.01",
+     .doc = "added to the Hessian's diagonal: this share of its mean"},
+    {"epsilon", LCL_NUMBER, offsetof(options, sparsegpt.epsilon), .min = 0, .max = 1e300, .fallback = "0",
+     .doc = "and this number, after that; the Hessian is 2 / windows times H"},
+    {"block", LCL_INT, offsetof(options, sparsegpt.block), .min = 1, .max = 1e9, .fallback = "128",
+     .doc = "columns between two updates of the rest of the weights"},
+    {"mask_block", LCL_INT, offsetof(options, sparsegpt.mask_block), .min = 1, .max = 1e9,
+     .doc = "columns whose mask is chosen together, over all rows; default: block"},
+    {"exact", LCL_BOOL, offsetof(options, sparsegpt.exact), .fallback = "true",
+     .doc = "floor(sparsity n) weights of each mask block; false: one more, as in the published code"},
+    {0},
+};
+static const lcl_option by_rows[] = {
+    LCL_PRUNE_ROWS,
+    LCL_SCOPE_ROW("layer"),
+    LCL_SEQUENTIAL_ROW,
+    {"H", LCL_BOOL, offsetof(options, calibrate.gram), .fallback = "true", .doc = "sum stats.H"},
+    {"input", LCL_BOOL, offsetof(options, calibrate.input), .fallback = "false", .doc = "keep stats.input"},
+    {0},
+};
 /* clang-format on */
-static const lcl_option_set magnitude_set = {"prune.magnitude", common_rows};
+static const lcl_option_set magnitude_set = {"prune.magnitude", magnitude_rows};
 static const lcl_option_set random_set = {"prune.random", random_rows};
-static const lcl_option_set by_set = {"prune.by", common_rows};
-
-static options read_options(lua_State *L, int arg, const lcl_option_set *set) {
-    options o = {.core = {.sparsity = NAN}};
-    lcl_options(L, arg, set, &o);
-    o.core.scope = (lc_scope)o.scope;
-    return o;
-}
+static const lcl_option_set wanda_set = {"prune.wanda", wanda_rows};
+static const lcl_option_set ria_set = {"prune.ria", ria_rows};
+static const lcl_option_set sparsegpt_set = {"prune.sparsegpt", sparsegpt_rows};
+static const lcl_option_set by_set = {"prune.by", by_rows};
 
 /* -- magnitude and random ----------------------------------------------------------------------------------------- */
 
 static int prune_magnitude(lua_State *L) {
     lua_settop(L, 2);
     lc_selection *layers = lcl_layers(L, 1);
-    options o = read_options(L, 2, &magnitude_set);
+    options o = {0};
+    lcl_pruning_options(L, 2, &magnitude_set, layers, &o);
     lc_mask **mask = lcl_push(L, &LCL_MASK);
-    return lcl_done(L, lc_prune_magnitude(layers, &o.core, mask), 1);
+    return lcl_done(L, lc_prune_magnitude(layers, &o.common.core, mask), 1);
 }
 
 static int prune_random(lua_State *L) {
     lua_settop(L, 2);
     lc_selection *layers = lcl_layers(L, 1);
-    options o = read_options(L, 2, &random_set);
+    options o = {0};
+    lcl_pruning_options(L, 2, &random_set, layers, &o);
     if (lcl_field(L, 2, "seed") == LUA_TNIL) o.seed = (int64_t)lc_stream_u64(lcl_stream(L, "prune.random"));
     lc_mask **mask = lcl_push(L, &LCL_MASK);
-    return lcl_done(L, lc_prune_random(layers, &o.core, (uint64_t)o.seed, mask), 1);
+    return lcl_done(L, lc_prune_random(layers, &o.common.core, (uint64_t)o.seed, mask), 1);
+}
+
+/* -- on calibration text ------------------------------------------------------------------------------------------ */
+
+/* Reads (layers, data, options) and pushes the calibration, after which the mask may be pushed. Calling into core is
+ * the caller's, between lcl_enter and lcl_leave: layers may have functions in Lua. */
+static lc_calibration *open_calibration(lua_State *L, const lcl_option_set *set, int arg, options *o) {
+    lc_selection *layers = lcl_layers(L, 1);
+    lcl_pruning_options(L, arg, set, layers, o);
+    o->calibrate.sequential = lcl_sequential(L, arg, set);
+    return lcl_calibration(L, set->function, layers, 2, &o->calibrate);
+}
+
+static int prune_wanda(lua_State *L) {
+    lua_settop(L, 3);
+    options o = {0};
+    lc_calibration *c = open_calibration(L, &wanda_set, 3, &o);
+    lc_mask **mask = lcl_push(L, &LCL_MASK);
+    lua_State *outer = lcl_enter(L);
+    lc_status status = lc_prune_wanda(c, &o.common.core, mask);
+    lcl_leave(outer);
+    return lcl_done(L, status, 1);
+}
+
+static int prune_ria(lua_State *L) {
+    lua_settop(L, 3);
+    options o = {0};
+    lc_calibration *c = open_calibration(L, &ria_set, 3, &o);
+    lc_mask **mask = lcl_push(L, &LCL_MASK);
+    lua_State *outer = lcl_enter(L);
+    lc_status status = lc_prune_ria(c, o.power, &o.common.core, mask);
+    lcl_leave(outer);
+    return lcl_done(L, status, 1);
+}
+
+static int prune_sparsegpt(lua_State *L) {
+    lua_settop(L, 3);
+    options o = {.calibrate.gram = true};
+    lc_calibration *c = open_calibration(L, &sparsegpt_set, 3, &o);
+    lc_mask **mask = lcl_push(L, &LCL_MASK);
+    lua_State *outer = lcl_enter(L);
+    lc_status status = lc_prune_sparsegpt(c, &o.sparsegpt, &o.common.core, mask);
+    lcl_leave(outer);
+    return lcl_done(L, status, 1);
 }
 
 /* -- scores written in Lua ---------------------------------------------------------------------------------------- */
 
 typedef struct score_job {
     lc_layer *layer;
+    const lc_layer_stats *stats; /* NULL where there is no data */
     lc_scores *out;
 } score_job;
 
@@ -83,7 +142,11 @@ typedef struct score_job {
 static int score_protected(lua_State *L) {
     score_job *job = lua_touserdata(L, 1);
     lcl_push_layer(L, job->layer);
-    lua_call(L, 1, 1);
+    if (job->stats)
+        lcl_push_stats(L, job->stats);
+    else
+        lua_pushnil(L);
+    lua_call(L, 2, 1);
     lc_tensor *scores = lcl_test(L, -1, &LCL_TENSOR);
     if (!scores)
         lcl_error(L, "prune.by: %s: the function must return a tensor of scores %s, got %s", job->layer->name,
@@ -93,27 +156,39 @@ static int score_protected(lua_State *L) {
 }
 
 /* Calls the function at stack index *context of the running coroutine. */
-static lc_status score_in_lua(void *context, lc_layer *layer, lc_scores *out) {
+static lc_status call_score(void *context, score_job *job) {
     lua_State *L = lcl_running();
-    score_job job = {layer, out};
     lua_pushcfunction(L, score_protected);
-    lua_pushlightuserdata(L, &job);
+    lua_pushlightuserdata(L, job);
     lua_pushvalue(L, *(int *)context);
     return lcl_call(L, 2, 0);
+}
+
+static lc_status score_layer(void *context, lc_layer *layer, lc_scores *out) {
+    return call_score(context, &(score_job){layer, NULL, out});
+}
+
+static lc_status score_stats(void *context, const lc_layer_stats *stats, lc_tensor *W, lc_scores *out) {
+    (void)W; /* the function sees the layer's own */
+    return call_score(context, &(score_job){stats->layer, stats, out});
 }
 
 static int prune_by(lua_State *L) {
     lua_settop(L, 4);
     lc_selection *layers = lcl_layers(L, 1);
-    if (!lua_isnil(L, 2))
-        lcl_error(L, "prune.by: scores from calibration data are not in this build; give nil for data");
-    if (!lua_isfunction(L, 3)) lcl_expected(L, 3, "a function(layer) that returns scores, higher kept");
-    options o = read_options(L, 4, &by_set);
+    if (!lua_isfunction(L, 3)) lcl_expected(L, 3, "a function(layer, stats) that returns scores, higher kept");
+    options o = {0};
+    lc_calibration *c = NULL;
+    if (lua_isnil(L, 2))
+        lcl_pruning_options(L, 4, &by_set, layers, &o);
+    else
+        c = open_calibration(L, &by_set, 4, &o);
     int function = 3;
     lc_mask **mask = lcl_push(L, &LCL_MASK);
     bool recording = lc_set_recording(false);
     lua_State *outer = lcl_enter(L);
-    lc_status status = lc_prune("prune.by", layers, score_in_lua, &function, &o.core, mask);
+    lc_status status = c ? lc_prune_scored(c, score_stats, &function, &o.common.core, mask)
+                         : lc_prune("prune.by", layers, score_layer, &function, &o.common.core, mask);
     lcl_leave(outer);
     lc_set_recording(recording);
     return lcl_done(L, status, 1);
@@ -124,15 +199,27 @@ static const lcl_function functions[] = {
      "Prunes the weights of smallest magnitude and holds the mask.", &magnitude_set},
     {"random", prune_random, "lc.prune.random(layers, {sparsity | pattern, ...}) -> mask",
      "Prunes weights drawn at random: the baseline.", &random_set},
-    {"by", prune_by, "lc.prune.by(layers, nil, function(layer) return scores end, {sparsity | pattern, ...}) -> mask",
-     "Prunes by your own scores, a tensor (O, I) for each layer; higher is kept.", &by_set},
+    {"wanda", prune_wanda, "lc.prune.wanda(layers, data, {sparsity | pattern, ...}) -> mask",
+     "Prunes by |w| times the norm of its input over the text, within rows (Sun et al. 2024).", &wanda_set},
+    {"ria", prune_ria, "lc.prune.ria(layers, data, {sparsity | pattern, ...}) -> mask",
+     "Prunes by a weight's share of its row and column, times the root of its input's norm (Zhang et al. 2024).",
+     &ria_set},
+    {"sparsegpt", prune_sparsegpt, "lc.prune.sparsegpt(layers, data, {sparsity | pattern, ...}) -> mask",
+     "Prunes column by column, and moves the weights that stay to make up for it (Frantar & Alistarh 2023).",
+     &sparsegpt_set},
+    {"by", prune_by,
+     "lc.prune.by(layers, data | nil, function(layer, stats) return scores end, {sparsity | pattern, ...}) -> mask",
+     "Prunes by your own scores, a tensor (O, I) for each layer; higher is kept. With data, stats are those of "
+     "lc.calibrate.",
+     &by_set},
     {0},
 };
 
 int luaopen_lacuna_prune(lua_State *L);
 int luaopen_lacuna_prune(lua_State *L) {
-    luaL_requiref(L, "lacuna.core.mask", luaopen_lacuna_mask, 0); /* the metatable of masks must exist */
-    lua_pop(L, 1);
+    luaL_requiref(L, "lacuna.core.mask", luaopen_lacuna_mask, 0); /* the metatables must exist */
+    luaL_requiref(L, "lacuna.core.calibrate", luaopen_lacuna_calibrate, 0);
+    lua_pop(L, 2);
     lua_newtable(L);
     lcl_functions(L, functions);
     return 1;

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/pool.h"
 #include "ops/blas.h"
+#include "ops/cpu/simd.h"
 #include "ops/gemm_avx512.h"
 #include "ops/op.h"
 
@@ -261,4 +262,11 @@ lc_status lc_gemm(lc_dtype dtype, bool trans_a, bool trans_b, int64_t M, int64_t
                     .ldc = ldc,
                     .batches = 1};
     return lc_products(&p);
+}
+
+void lc_axpy(lc_dtype dtype, int64_t n, double a, const void *x, void *y) {
+    if (dtype == LC_F32)
+        lc_simd_get()->axpy(y, (float)a, x, n);
+    else
+        for (int64_t i = 0; i < n; i++) ((double *)y)[i] += a * ((const double *)x)[i];
 }

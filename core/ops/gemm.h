@@ -21,6 +21,9 @@ lc_status lc_gram_add(lc_dtype dtype, int64_t N, int64_t K, const void *X, int64
 /* Writes the upper triangle of H (N, N) from the lower one. */
 lc_status lc_gram_mirror(int64_t N, double *H);
 
+/* y[i] += a x[i] for i < n, f32 or f64, on the calling thread. */
+void lc_axpy(lc_dtype dtype, int64_t n, double a, const void *x, void *y);
+
 /* Called for each finished tile, rows [i0, i1) and columns [j0, j1) of product number `batch`, while it is still in
  * cache. */
 typedef void (*lc_epilogue)(void *context, int64_t batch, int64_t i0, int64_t i1, int64_t j0, int64_t j1);

@@ -40,7 +40,8 @@ struct lc_calibration {
     lc_calibrate_options options;
     int64_t n_slices;
     slice *slices;
-    int64_t tokens; /* of the text, without padding */
+    int64_t rows;   /* of the text */
+    int64_t tokens; /* without padding */
     int64_t next;   /* the layer to give, in the selection */
     int64_t block;  /* whose inputs the slices hold; the number of blocks: the head's */
     input inputs[PLACES];
@@ -129,6 +130,7 @@ static lc_status add_slice(lc_calibration *c, const lc_batch *batch) {
         lc_pass_close(&s.pass);
         return status;
     }
+    c->rows += s.x->shape[0];
     c->tokens += count_kept(&s);
     c->slices[c->n_slices++] = s;
     return LC_OK;
@@ -388,6 +390,6 @@ lc_status lc_calibration_next(lc_calibration *c, lc_layer_stats *out) {
     bool first = !same_input(c, c->next - 1, c->next), last = !same_input(c, c->next, c->next + 1);
     const input *in = &c->inputs[place_of(layer)];
     if (!in->ready || in->seen->block != layer->block) LC_TRY(collect(c, layer));
-    *out = (lc_layer_stats){layer, c->next++, in->tokens, in->norm, in->H, in->input, first, last};
+    *out = (lc_layer_stats){layer, c->next++, c->rows, in->tokens, in->norm, in->H, in->input, first, last};
     return LC_OK;
 }

@@ -3,6 +3,7 @@
 
 -- Field -> the module "lacuna.<module>" that has it under the same name.
 local home = {
+  calibrate = "core.calibrate",
   clip = "optim",
   distill = "distill",
   dataset = "core.dataset",

@@ -1,0 +1,61 @@
+/* calibrate.h: calibration data and the options of pruning, for the bindings of methods that use them. */
+#ifndef LCL_CALIBRATE_H
+#define LCL_CALIBRATE_H
+
+#include "mask.h"
+#include "model.h"
+#include "solve/layerwise.h"
+
+extern const lcl_type LCL_CALIBRATION; /* lc_calibration * */
+
+/* What every way of pruning is told. A method's own options begin with it. */
+typedef struct lcl_pruning {
+    lc_prune_options core;
+    int scope;
+} lcl_pruning;
+
+/* Rows of a struct that begins with an lcl_pruning. The first is for all methods, the others for those that rank by
+ * scope, and for those with data. */
+#define LCL_PRUNE_ROWS                                                                                                 \
+    {"sparsity", LCL_ANY,                                                                                              \
+     .doc = "share of zeros when done, 0 to 1, what is held included; or a table of them by layer or layer name"},     \
+        {"pattern", LCL_STRING, offsetof(lcl_pruning, core.pattern),                                                   \
+         .doc = "'n:m' in place of sparsity: n of every m neighbours in a row stay"},                                  \
+        {"apply", LCL_BOOL, offsetof(lcl_pruning, core.apply), .fallback = "true",                                     \
+         .doc = "zero the weights; false only makes the mask"},                                                        \
+        {"hold", LCL_BOOL, offsetof(lcl_pruning, core.hold), .fallback = "true", .doc = "keep them zero in training"}, \
+        {"regrow", LCL_BOOL, offsetof(lcl_pruning, core.regrow), .fallback = "false",                                  \
+         .doc = "rank again what is held"},                                                                            \
+    {                                                                                                                  \
+        "keep_values", LCL_BOOL, offsetof(lcl_pruning, core.keep_values),                                              \
+            .fallback = "false", .doc = "remember the pruned weights, for regrow"                                      \
+    }
+#define LCL_SCOPE_ROW(choice)                                                                                 \
+    {                                                                                                         \
+        "scope", LCL_CHOICE, offsetof(lcl_pruning, scope), .choices = lcl_scopes, .fallback = "'" choice "'", \
+                                                           .doc = "within what scores are compared"           \
+    }
+#define LCL_SEQUENTIAL_ROW                                                                                           \
+    {                                                                                                                \
+        "sequential", LCL_ANY,                                                                                       \
+            .doc = "where inputs come from: 'block', the blocks before as they are by then (the default); 'layer', " \
+                   "the layers "                                                                                     \
+                   "before; false, the model as it was"                                                              \
+    }
+extern const char *const lcl_scopes[];
+
+/* Reads the options at `arg` into `out`, whose first member is an lcl_pruning, those for `layers` among them. May push
+ * a value, which keeps what it reads. */
+void lcl_pruning_options(lua_State *L, int arg, const lcl_option_set *set, const lc_selection *layers, void *out);
+/* The option 'sequential' of the table at `arg`. */
+lc_sequential lcl_sequential(lua_State *L, int arg, const lcl_option_set *set);
+/* Pushes a calibration of these layers on the data at `data`: a dataset, a list of batches, or a function that gives
+ * the i-th. */
+lc_calibration *lcl_calibration(lua_State *L, const char *name, const lc_selection *layers, int data,
+                                const lc_calibrate_options *options);
+/* Pushes {H, norm, n, input}: tensors of Lua's own. */
+void lcl_push_stats(lua_State *L, const lc_layer_stats *stats);
+
+int luaopen_lacuna_calibrate(lua_State *L);
+
+#endif
