@@ -7,24 +7,57 @@
 #include "base/memory.h"
 #include "base/strbuf.h"
 
-/* jansson says little when memory runs out: this does. */
-static _Thread_local bool out_of_memory;
+/* jansson's lexer drops the letters that it has no memory for, and then reads past the token's end. So the first
+ * allocation that fails within a parse is served from a reserve as large as the lexer's largest request, the text ends
+ * there, and what was read is thrown away. */
+static _Thread_local struct reserve {
+    void *memory; /* NULL outside a parse */
+    size_t bytes;
+    bool used; /* out of memory: the parse is to end */
+} reserve;
 
 static void *allocate(size_t bytes) {
     void *p = lc_alloc(bytes);
-    if (!p) out_of_memory = true;
-    return p;
+    if (p || !reserve.memory || reserve.used) return p;
+    reserve.used = true;
+    return bytes <= reserve.bytes ? reserve.memory : NULL;
+}
+
+static void release(void *p) {
+    if (p != reserve.memory) lc_free(p);
 }
 
 /* When the program starts, since values made before and freed after the change would meet the wrong allocator. */
 __attribute__((constructor)) static void use_engine_allocator(void) {
-    json_set_alloc_funcs(allocate, lc_free);
+    json_set_alloc_funcs(allocate, release);
 }
 
-/* jansson's parser recurses, and so does whoever walks the result: depth is refused before either starts. */
-static lc_status check_depth(const char *text, size_t length, const char *name) {
+/* Between tokens. */
+static bool is_gap(char c) {
+    switch (c) {
+    case ' ':
+    case '\t':
+    case '\r':
+    case '\n':
+    case ',':
+    case ':':
+    case '[':
+    case ']':
+    case '{':
+    case '}':
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* jansson's parser recurses, and so does whoever walks the result: depth is refused before either starts. Gives the
+ * longest token's bytes too, or more. */
+static lc_status scan(const char *text, size_t length, const char *name, size_t *longest) {
     int depth = 0;
     bool in_string = false;
+    size_t token = 0; /* where it began */
+    *longest = 0;
     for (size_t i = 0; i < length; i++) {
         char c = text[i];
         if (in_string) {
@@ -41,24 +74,49 @@ static lc_status check_depth(const char *text, size_t length, const char *name) 
         } else if (c == ']' || c == '}') {
             depth--;
         }
+        if (!in_string && is_gap(c)) token = i + 1;
+        if (i + 1 - token > *longest) *longest = i + 1 - token;
     }
     return LC_OK;
+}
+
+typedef struct source {
+    const char *text;
+    size_t left;
+} source;
+
+/* The next byte of the text; none once memory ran out. */
+static size_t next_byte(void *to, size_t room, void *context) {
+    source *s = context;
+    if (!room || !s->left || reserve.used) return 0;
+    *(char *)to = *s->text++;
+    s->left--;
+    return 1;
+}
+
+static json_t *load(const char *text, size_t length, json_error_t *error) {
+    size_t flags = JSON_REJECT_DUPLICATES;
+    json_t *value = json_load_callback(next_byte, &(source){text, length}, flags, error);
+    if (value || reserve.used || json_error_code(error) != json_error_numeric_overflow) return value;
+    return json_load_callback(next_byte, &(source){text, length}, flags | JSON_DECODE_INT_AS_REAL, error);
 }
 
 lc_status lc_json_parse(const char *text, size_t length, const char *name, json_t **out) {
     if (length > LC_JSON_MAX_BYTES)
         return lc_fail(LC_EFORMAT, "%s: %zu bytes of JSON; at most %zu are read", name, length, LC_JSON_MAX_BYTES);
-    LC_TRY(check_depth(text, length, name));
+    size_t longest;
+    LC_TRY(scan(text, length, name, &longest));
     json_error_t error;
-    out_of_memory = false;
-    size_t flags = JSON_REJECT_DUPLICATES;
-    json_t *value = json_loadb(text, length, flags, &error);
-    if (!value && json_error_code(&error) == json_error_numeric_overflow)
-        value = json_loadb(text, length, flags | JSON_DECODE_INT_AS_REAL, &error);
-    if (out_of_memory) { /* even with a value: the parser leaves out the letters that it has no memory for */
-        json_decref(value);
-        return lc_fail(LC_ENOMEM, "%s: out of memory while reading JSON", name);
-    }
+    size_t bytes = 2 * longest + 64; /* the lexer doubles its buffer when a token fills it */
+    void *memory = lc_alloc(bytes);
+    if (!memory) return lc_fail(LC_ENOMEM, "%s: out of memory while reading JSON", name);
+    reserve = (struct reserve){memory, bytes, false};
+    json_t *value = load(text, length, &error);
+    bool out_of_memory = reserve.used;
+    if (out_of_memory) json_decref(value);
+    reserve = (struct reserve){0};
+    lc_free(memory);
+    if (out_of_memory) return lc_fail(LC_ENOMEM, "%s: out of memory while reading JSON", name);
     if (!value)
         return lc_fail(LC_EFORMAT, "%s: line %d, column %d: not JSON: %s", name, error.line, error.column, error.text);
     *out = value;

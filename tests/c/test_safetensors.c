@@ -368,6 +368,29 @@ static void test_json(void) {
     json_decref(object);
 }
 
+/* Memory that ends at any allocation, inside tokens of any length: nothing is read past a token, nothing is lost. */
+static void test_json_without_memory(void) {
+    static char text[4096];
+    for (size_t length = 1; length < 140; length++) {
+        char letters[160], digits[160];
+        memset(letters, 'x', length);
+        memset(digits, '7', length);
+        int bytes = snprintf(text, sizeof text, "{\"k%.*s\": [\"%.*s\\u00e9\xF0\x9F\x98\x80\", 0.%.*s, %.*s]}",
+                             (int)length, letters, (int)length, letters, (int)length, digits, (int)length, digits);
+        json_t *value = NULL;
+        lc_status status = LC_ENOMEM;
+        for (uint64_t n = 1; status; n++) {
+            lc_memory_fail_at(n);
+            status = lc_json_parse(text, (size_t)bytes, "x.json", &value);
+            lc_memory_fail_at(0);
+            if (status) CHECK_MESSAGE(status, LC_ENOMEM, "x.json: out of memory while reading JSON");
+            CHECK(n < 100);
+        }
+        CHECK(json_string_length(json_array_get(json_object_iter_value(json_object_iter(value)), 0)) == length + 6);
+        json_decref(value);
+    }
+}
+
 static void test_hub(void) {
     char *found = NULL;
     setenv("HF_HUB_CACHE", in_directory("hub"), 1);
@@ -441,6 +464,7 @@ int main(void) {
     test_failing_memory();
     test_failing_writes();
     test_json();
+    test_json_without_memory();
     test_hub();
     test_hub_places();
     CHECK_OK(lc_remove_tree(directory));
