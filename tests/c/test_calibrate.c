@@ -2,8 +2,11 @@
  * every failing allocation. */
 #include "base/memory.h"
 #include "base/pool.h"
+#include "ops/factor.h"
+#include "ops/gemm.h"
 #include "ops/op.h"
-#include "solve/layerwise.h"
+#include "solve/sparsegpt.h"
+#include "solve/wanda.h"
 #include "tensors.h"
 
 static lc_model *tiny_model(lc_dtype dtype) {
@@ -140,13 +143,24 @@ static int64_t zeros_of(const lc_selection *layers) {
     return zeros;
 }
 
+/* The ways of pruning that the sweep below takes in turn. */
+enum { BY_NORM, WANDA, RIA, SPARSEGPT, WAYS };
+
+static lc_status prune_by(int way, lc_calibration *c, const lc_prune_options *o, lc_mask **mask) {
+    lc_sparsegpt_options how = {.damp = 0.01, .block = 4, .mask_block = 2, .exact = true};
+    if (way == WANDA) return lc_prune_wanda(c, o, mask);
+    if (way == RIA) return lc_prune_ria(c, 0.5, o, mask);
+    if (way == SPARSEGPT) return lc_prune_sparsegpt(c, &how, o, mask);
+    return lc_prune_scored(c, by_norm, NULL, o, mask);
+}
+
 /* Out of memory anywhere: nothing leaks, no layer is half pruned, and with apply = false all is as it was. */
-static void test_failing_allocations(lc_sequential sequential, bool apply) {
+static void test_failing_allocations(int way, lc_sequential sequential, bool apply) {
     lc_model *m = tiny_model(LC_F32);
     lc_selection *layers = NULL;
     CHECK_OK(lc_select_all(m, LC_PART_LINEAR, &layers));
     lc_prune_options o = {.sparsity = 0.5, .scope = LC_SCOPE_ROW, .apply = apply, .hold = true};
-    for (uint64_t n = 1;; n++) {
+    for (uint64_t n = 1;; n += 1 + (uint64_t)way * (n / 40)) {
         lc_calibration *c = NULL;
         lc_mask *mask = NULL;
         lc_batch batch = text();
@@ -154,7 +168,7 @@ static void test_failing_allocations(lc_sequential sequential, bool apply) {
         lc_memory_fail_at(n);
         lc_status status = lc_calibration_new("test", layers, &(lc_calibrate_options){sequential, true, true}, &c);
         if (!status) status = lc_calibration_feed(c, &batch);
-        if (!status) status = lc_prune_scored(c, by_norm, NULL, &o, &mask);
+        if (!status) status = prune_by(way, c, &o, &mask);
         lc_memory_fail_at(0);
         lc_calibration_free(c);
         int64_t zeros = zeros_of(layers);
@@ -205,13 +219,54 @@ static void test_interruption(void) {
     lc_model_release(m);
 }
 
+/* The factor against its definition, U^T U A = 1, at sizes around its blocks; the same bits at any number of threads. */
+static void test_factor(int64_t n) {
+    lc_tensor *x = noise(LC_F64, SHAPE(n, n), 3), *A[2] = {NULL};
+    int64_t row;
+    for (int t = 0; t < 2; t++) {
+        CHECK_OK(lc_set_threads(t + 1));
+        CHECK_OK(lc_tensor_zeros(LC_F64, 2, x->shape, LC_CPU, &A[t]));
+        CHECK_OK(lc_gram_add(LC_F64, n, n, lc_data(x), n, LC_DATA(double, A[t])));
+        for (int64_t i = 0; i < n; i++) LC_DATA(double, A[t])[i * (n + 1)] += 1;
+    }
+    lc_tensor *whole = NULL, *product = NULL;
+    CHECK_OK(lc_run(LC_OP_COPY, &(lc_attr){.dtype = LC_F64}, &A[0], 1, &whole));
+    CHECK_OK(lc_gram_mirror(n, LC_DATA(double, whole)));
+    CHECK_OK(lc_set_threads(1));
+    CHECK_OK(lc_inverse_factor(n, LC_DATA(double, A[0]), &row));
+    CHECK(row == -1);
+    CHECK_OK(lc_set_threads(2));
+    CHECK_OK(lc_inverse_factor(n, LC_DATA(double, A[1]), &row));
+    CHECK(memcmp(lc_data(A[0]), lc_data(A[1]), (size_t)(n * n) * sizeof(double)) == 0);
+    const double *U = LC_DATA(double, A[0]);
+    CHECK_OK(lc_run(LC_OP_MATMUL, NULL, (lc_tensor *[]){A[0], whole}, 2, &product)); /* U A = U^-T, lower triangular */
+    double worst = 0;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t k = 0; k < n; k++) {
+            if (k < i) CHECK_NEAR(U[i * n + k], 0, 0);
+            if (k > i) worst = fmax(worst, fabs(LC_DATA(double, product)[i * n + k]));
+            if (k == i) worst = fmax(worst, fabs(LC_DATA(double, product)[i * n + k] * U[i * n + k] - 1));
+        }
+    CHECK_NEAR(worst, 0, 1e-9);
+    LC_DATA(double, whole)[(n / 2) * (n + 1)] = -1;
+    CHECK_OK(lc_inverse_factor(n, LC_DATA(double, whole), &row));
+    CHECK(row >= 0);
+    lc_tensor_release(A[0]);
+    lc_tensor_release(A[1]);
+    lc_tensor_release(whole);
+    lc_tensor_release(product);
+    drop_all();
+}
+
 int main(void) {
+    for (int i = 0; i < 5; i++) test_factor((int64_t[]){1, 7, 192, 193, 500}[i]);
     test_streams(LC_F32);
     test_streams(LC_F64);
     test_norms_and_head();
     test_messages();
     for (int sequential = 0; sequential < 3; sequential++)
-        for (int apply = 0; apply < 2; apply++) test_failing_allocations((lc_sequential)sequential, apply);
+        for (int apply = 0; apply < 2; apply++) test_failing_allocations(BY_NORM, (lc_sequential)sequential, apply);
+    for (int way = WANDA; way < WAYS; way++) test_failing_allocations(way, LC_SEQUENTIAL_BLOCK, true);
     test_interruption();
     return check_done();
 }

@@ -55,7 +55,8 @@ end
 
 teardown(function() cli.shell("rm -rf " .. root) end)
 
-for _, name in ipairs { "per_step", "pdp", "resprop", "gradual", "movement", "distill", "lottery" } do
+local all = { "per_step", "pdp", "resprop", "gradual", "movement", "distill", "lottery", "wanda", "sparsegpt" }
+for _, name in ipairs(all) do
   describe(name, function()
     it("is at most 40 lines", function()
       local count = 0
@@ -305,5 +306,35 @@ describe("lottery", function()
     end
     local count = ticket.mask:count()
     assert.near(count, pruned, 2) -- a weight that was 0 at step k is not seen to be pruned
+  end)
+end)
+
+describe("wanda and sparsegpt in Lua", function()
+  local golden = lc.io.open "tests/golden/pruning/expected.safetensors"
+  local data = { { ids = golden.ids, attention_mask = golden.attention_mask } }
+  -- not lc.load, which is that of --toy once a recipe was played
+  local function load() return require("lacuna.model").load("tests/golden/pruning", { dtype = "f64" }) end
+
+  local function same(a, b)
+    for i, layer in ipairs(a:linears()) do
+      local w, v = layer.weight, b:linears()[i].weight
+      assert.equal(0, w:eq(0):ne(v:eq(0)):sum():item(), layer.name)
+      assert.is_true((w - v):abs():max():item() < 1e-9, layer.name)
+    end
+  end
+
+  it("agree with those in C", function()
+    local wanda, sparsegpt = play "wanda", play "sparsegpt"
+    local mine, theirs = load(), load()
+    wanda.prune(mine:linears(), data, 0.6)
+    lc.prune.wanda(theirs:linears(), data, { sparsity = 0.6 })
+    same(mine, theirs)
+
+    mine, theirs = load(), load()
+    for layer, stats in lc.calibrate(mine:linears(), data) do
+      sparsegpt.solve(layer.weight:detach(), stats.H * (2 / 6), 0.6, 12, 0.01)
+    end
+    lc.prune.sparsegpt(theirs:linears(), data, { sparsity = 0.6, block = 12 })
+    same(mine, theirs)
   end)
 end)
