@@ -1,8 +1,8 @@
 """Writes tests/golden/solvers.json: what PyTorch makes of small pruning problems that tests/c/test_alps.c solves too.
 
 Run from anywhere with PyTorch installed: python3 tests/golden/solvers.py. ALPS is written here from the paper and the schedule of
-its published code (Meng et al. 2024), in f32 with an f64 eigendecomposition; SparseSwaps (Zimmer et al. 2025) by trying
-every exchange; least squares by solving each row's normal equations.
+its published code (Meng et al. 2024), all in f64; SparseSwaps (Zimmer et al. 2025) by trying every exchange; least squares by
+solving each row's normal equations.
 """
 import json
 import pathlib
@@ -55,11 +55,11 @@ def alps(x, w, sparsity=None, pattern=None, damp=0.01, rho=0.1):
     norm = h.diagonal().sqrt()
     h = h / norm / norm[:, None]
     values, vectors = torch.linalg.eigh(h)
-    dense = (w * norm).float()
-    right = ((w * norm) @ h).float()
+    dense = w * norm
+    right = dense @ h
 
     def inverse():
-        return (vectors / (values + rho) @ vectors.T).float()
+        return vectors / (values + rho) @ vectors.T
 
     first = largest(dense, sparsity, pattern)
     b, d, v, last, grown, trace = dense, dense * first, torch.zeros_like(dense), first, False, []
@@ -90,7 +90,7 @@ def alps(x, w, sparsity=None, pattern=None, damp=0.01, rho=0.1):
         if i >= 30 and share < 0.0003:
             break
     keep = largest(b, sparsity, pattern)
-    found = conjugate_gradients(h, (w * norm) @ h, (b * keep).double(), keep, 10)
+    found = conjugate_gradients(h, right, b * keep, keep, 10)
     return keep, found / norm, trace
 
 
@@ -149,7 +149,7 @@ for rows, inputs, tokens, strength, sparsity, pattern in [
     group = {None: 2, (2, 4): 4, (3, 8): 8}[pattern]
     swapped = {str(g): bits(swap(x, w, start, g)) for g in (0, group)}
     case = dict(rows=rows, inputs=inputs, tokens=tokens, sparsity=sparsity, pattern=pattern and "%d:%d" % pattern)
-    case |= dict(x=numbers(x), w=numbers(w), keep=bits(keep), found=numbers(found), error=error(x, found, w))
+    case |= dict(x=numbers(x), w=numbers(w), keep=bits(keep), found=numbers(found), error=float(f"{error(x, found, w):.9g}"))
     case |= dict(start=bits(start), swapped=swapped, group=group)
     if tokens > inputs:
         case |= dict(least=numbers(least_squares(x, w, start)))
