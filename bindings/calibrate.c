@@ -55,7 +55,9 @@ static void read_targets(lua_State *L, const char *function, const lc_selection 
 void lcl_pruning_options(lua_State *L, int arg, const lcl_option_set *set, const lc_selection *layers, void *out) {
     lcl_pruning *o = out;
     o->core.sparsity = NAN;
+    o->refine = lc_refine_defaults();
     lcl_options(L, arg, set, out);
+    if (o->refine.swap || o->refine.reconstruct) o->core.refine = &o->refine;
     o->core.scope = (lc_scope)o->scope;
     int type = lcl_field(L, arg, "sparsity");
     if (type == LUA_TTABLE)

@@ -5,6 +5,7 @@
 #include "mask.h"
 #include "model.h"
 #include "solve/layerwise.h"
+#include "solve/refine.h"
 
 extern const lcl_type LCL_CALIBRATION; /* lc_calibration * */
 
@@ -12,6 +13,7 @@ extern const lcl_type LCL_CALIBRATION; /* lc_calibration * */
 typedef struct lcl_pruning {
     lc_prune_options core;
     int scope;
+    lc_refine_options refine; /* core.refine points here when there is anything to do after pruning */
 } lcl_pruning;
 
 /* Rows of a struct that begins with an lcl_pruning. The first is for all methods, the others for those that rank by
@@ -41,6 +43,14 @@ typedef struct lcl_pruning {
             .doc = "where inputs come from: 'block', the blocks before as they are by then (the default); 'layer', " \
                    "the layers "                                                                                     \
                    "before; false, the model as it was"                                                              \
+    }
+/* For methods with data: what is done to each layer afterwards. */
+#define LCL_REFINE_ROWS                                                                                            \
+    {"swap", LCL_BOOL, offsetof(lcl_pruning, refine.swap), .fallback = "false",                                    \
+     .doc = "then exchange kept and pruned weights of a row, or n:m group, as long as its error falls"},           \
+    {                                                                                                              \
+        "reconstruct", LCL_BOOL, offsetof(lcl_pruning, refine.reconstruct),                                        \
+            .fallback = "false", .doc = "then least squares: what stays makes up for what went, as well as it can" \
     }
 extern const char *const lcl_scopes[];
 

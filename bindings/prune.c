@@ -1,8 +1,10 @@
-/* prune.c: the module lacuna.core.prune: lc.prune.magnitude, random, wanda, ria, sparsegpt, by. */
+/* prune.c: the module lacuna.core.prune: lc.prune.magnitude, random, wanda, ria, sparsegpt, by, and what refine.c
+ * adds. */
 #include <string.h>
 
 #include "calibrate.h"
 #include "grad/graph.h"
+#include "refine.h"
 #include "solve/magnitude.h"
 #include "solve/sparsegpt.h"
 #include "solve/wanda.h"
@@ -25,11 +27,12 @@ static const lcl_option random_rows[] = {
     {"seed", LCL_INT, offsetof(options, seed), .doc = "of the draw; without it each call takes the next of lc.seed's"},
     {0},
 };
-static const lcl_option wanda_rows[] = {LCL_PRUNE_ROWS, LCL_SCOPE_ROW("row"), LCL_SEQUENTIAL_ROW, {0}};
+static const lcl_option wanda_rows[] = {LCL_PRUNE_ROWS, LCL_SCOPE_ROW("row"), LCL_SEQUENTIAL_ROW, LCL_REFINE_ROWS, {0}};
 static const lcl_option ria_rows[] = {
     LCL_PRUNE_ROWS,
     LCL_SCOPE_ROW("row"),
     LCL_SEQUENTIAL_ROW,
+    LCL_REFINE_ROWS,
     {"power", LCL_NUMBER, offsetof(options, power), .min = 0, .max = 10, .fallback = "0.5",
      .doc = "of the input's norm; a in the paper"},
     {0},
@@ -37,6 +40,7 @@ static const lcl_option ria_rows[] = {
 static const lcl_option sparsegpt_rows[] = {
     LCL_PRUNE_ROWS,
     LCL_SEQUENTIAL_ROW,
+    LCL_REFINE_ROWS,
     {"damp", LCL_NUMBER, offsetof(options, sparsegpt.damp), .min = 0, .max = 1e6, .fallback = "0.01",
      .doc = "added to the Hessian's diagonal: this share of its mean"},
     {"epsilon", LCL_NUMBER, offsetof(options, sparsegpt.epsilon), .min = 0, .max = 1e300, .fallback = "0",
@@ -53,6 +57,7 @@ static const lcl_option by_rows[] = {
     LCL_PRUNE_ROWS,
     LCL_SCOPE_ROW("layer"),
     LCL_SEQUENTIAL_ROW,
+    LCL_REFINE_ROWS,
     {"H", LCL_BOOL, offsetof(options, calibrate.gram), .fallback = "true", .doc = "sum stats.H"},
     {"input", LCL_BOOL, offsetof(options, calibrate.input), .fallback = "false", .doc = "keep stats.input"},
     {0},
@@ -94,6 +99,7 @@ static lc_calibration *open_calibration(lua_State *L, const lcl_option_set *set,
     lc_selection *layers = lcl_layers(L, 1);
     lcl_pruning_options(L, arg, set, layers, o);
     o->calibrate.sequential = lcl_sequential(L, arg, set);
+    if (o->common.core.refine) o->calibrate.gram = true;
     return lcl_calibration(L, set->function, layers, 2, &o->calibrate);
 }
 
@@ -183,6 +189,7 @@ static int prune_by(lua_State *L) {
         lcl_pruning_options(L, 4, &by_set, layers, &o);
     else
         c = open_calibration(L, &by_set, 4, &o);
+    if (!c && o.common.core.refine) lcl_error(L, "prune.by: swap and reconstruct need data to measure errors on");
     int function = 3;
     lc_mask **mask = lcl_push(L, &LCL_MASK);
     bool recording = lc_set_recording(false);
@@ -222,5 +229,6 @@ int luaopen_lacuna_prune(lua_State *L) {
     lua_pop(L, 2);
     lua_newtable(L);
     lcl_functions(L, functions);
+    lcl_open_refine(L);
     return 1;
 }

@@ -90,15 +90,22 @@ static lc_status write_layer(const job *j, int64_t i, lc_tensor *W) {
     return lc_layer_write(p, W, o->apply && o->hold ? j->keep[i] : NULL, o->keep_values);
 }
 
-/* The solver, and what comes after it. */
+/* The solver, and what comes after it: that needs the weights as they were, and H, which the solver may overwrite where
+ * it is the last to read it. */
 static lc_status solve_turn(const job *j, lc_solver solve, void *context, lc_turn *turn) {
     const lc_refine_options *refine = j->options->refine;
-    lc_tensor *dense = NULL;
-    if (refine) LC_TRY(copy_of(turn->W, &dense));
-    lc_status status = solve(context, turn);
-    if (!status && refine)
-        status = lc_refine(j->name, turn->stats, refine, turn->target.m, turn->held, dense, turn->W, turn->keep);
+    if (!refine) return solve(context, turn);
+    lc_layer_stats stats = *turn->stats;
+    lc_tensor *dense = NULL, *H = NULL;
+    lc_status status;
+    LC_GOTO(done, copy_of(turn->W, &dense));
+    if (stats.last) LC_GOTO(done, copy_of(stats.H, &H));
+    if (H) stats.H = H;
+    LC_GOTO(done, solve(context, turn));
+    status = lc_refine(j->name, &stats, refine, turn->target.m, turn->held, dense, turn->W, turn->keep);
+done:
     lc_tensor_release(dense);
+    lc_tensor_release(H);
     return status;
 }
 
