@@ -115,8 +115,8 @@ describe("lc.prune.alps", function()
       lc.prune.alps, layers, text, { sparsity = 0.5, damp = -1 })
     refuses("prune.alps: sparsity 90 is not a share from 0 to 1; for 90% write 0.9",
       lc.prune.alps, layers, text, { sparsity = 90 })
-    refuses("prune.alps: scope 'model' compares scores of layers, and this solves each by itself; take 'layer' or 'row'",
-      lc.prune.alps, layers, text, { sparsity = 0.5, scope = "model" })
+    refuses("prune.alps: scope 'model' compares scores of layers, and this solves each by itself; take 'layer' or "
+      .. "'row'", lc.prune.alps, layers, text, { sparsity = 0.5, scope = "model" })
     refuses("prune.alps: transformer.h.0.attn.c_attn has 36 inputs, which groups of 8 do not divide",
       lc.prune.alps, layers, text, { pattern = "4:8" })
   end)
@@ -196,8 +196,8 @@ describe("swap and reconstruct", function()
       lc.prune.swap, layers, text, {})
     refuses("prune.reconstruct: option 'target' must be a snapshot, as model:snapshot() gives it, got a model",
       lc.prune.reconstruct, layers, text, { target = model })
-    refuses("prune.wanda: scope 'model' ranks all layers before any is pruned; it needs sequential = false, and no swap "
-      .. "or reconstruct", lc.prune.wanda, layers, text,
+    refuses("prune.wanda: scope 'model' ranks all layers before any is pruned; it needs sequential = false, and no "
+      .. "swap or reconstruct", lc.prune.wanda, layers, text,
       { sparsity = 0.5, scope = "model", sequential = false, swap = true })
     refuses("prune.by: swap and reconstruct need data to measure errors on",
       lc.prune.by, layers, nil, function(layer) return layer.weight:abs() end, { sparsity = 0.5, swap = true })
