@@ -83,12 +83,17 @@ static int ctx_saved(lua_State *L) {
     return call->n_saved;
 }
 
-/* ctx:macs(n): counts multiply-adds that the function did by other means than the engine's products. */
+/* ctx:macs(done, dense): counts multiply-adds that the function did by other means than the engine's products, and what
+ * a dense method would have done in their place. */
 static int ctx_macs(lua_State *L) {
     check_ctx(L);
-    int64_t n = lcl_integer(L, 2);
-    if (n < 0) lcl_error(L, "ctx:macs: a count cannot be negative, got %lld", (long long)n);
-    lc_macs_add((uint64_t)n);
+    int64_t done = lcl_integer(L, 2), dense = lua_isnoneornil(L, 3) ? done : lcl_integer(L, 3);
+    if (done < 0) lcl_error(L, "ctx:macs: a count cannot be negative, got %lld", (long long)done);
+    if (dense < done)
+        lcl_error(L, "ctx:macs: the dense count, %lld, is less than what was done, %lld", (long long)dense,
+                  (long long)done);
+    lc_macs_add((uint64_t)done);
+    lc_macs_skip((uint64_t)(dense - done));
     return 0;
 }
 
@@ -112,7 +117,9 @@ static void push_ctx_metatable(lua_State *L) {
         {"save", ctx_save, "ctx:save(a, b, ...)", "In forward: keeps tensors for backward."},
         {"saved", ctx_saved, "ctx:saved() -> a, b, ...",
          "In backward: what save kept; raises when one was changed in place since."},
-        {"macs", ctx_macs, "ctx:macs(n)", "Adds n multiply-adds to what t.macs counts."},
+        {"macs", ctx_macs, "ctx:macs(done, dense)",
+         "Adds multiply-adds that were done by other means than products to t.macs, and what a dense method would have "
+         "done in their place (default: the same) to t.dense_macs."},
         {0},
     };
     if (!luaL_newmetatable(L, CTX)) return;
@@ -301,7 +308,7 @@ static int func(lua_State *L) {
 static const lcl_function functions[] = {
     {"func", func, "lc.func {forward = function(ctx, ...) end, backward = function(ctx, dy, ...) end} -> function",
      "An op in Lua. ctx goes from forward to backward: ctx:save(...), ctx:saved(), ctx.step, ctx.progress, "
-     "ctx.training, ctx:macs(n), and fields of your own.",
+     "ctx.training, ctx:macs(done, dense), and fields of your own.",
      &func_set},
     {0},
 };

@@ -338,7 +338,7 @@ static int trainer_norm(lua_State *L) {
 
 static const char *const moments[] = {"none", "begun", "forward", "backward", "updated"};
 
-/* trainer:state() -> step, loss, lr, progress, tokens, macs, total tokens, moment */
+/* trainer:state() -> step, loss, lr, progress, tokens, macs, dense macs, total tokens, moment */
 static int trainer_state(lua_State *L) {
     lc_trainer *t = check_trainer(L);
     lua_pushinteger(L, t->step);
@@ -347,9 +347,10 @@ static int trainer_state(lua_State *L) {
     lua_pushnumber(L, lc_progress(t->step, t->options.steps));
     lua_pushinteger(L, t->tokens);
     lua_pushinteger(L, (lua_Integer)t->macs);
+    lua_pushinteger(L, (lua_Integer)t->dense_macs);
     lua_pushinteger(L, t->total_tokens);
     lua_pushstring(L, moments[t->moment]);
-    return 8;
+    return 9;
 }
 
 static const luaL_Reg trainer_methods[] = {
@@ -442,8 +443,9 @@ static const lcl_function loops[] = {
     {"steps", check_options, "lc.steps(model, data, {steps | epochs, ...}) -> iterator",
      "for t in lc.steps(...): a training loop; t is one optimizer step, when its loss is known: t.step, t.loss, t.lr, "
      "t.progress, t.tokens, "
-     "t.macs, "
-     "t.grad_norm, t:backward(), t:skip(things, {mode}), t:update(). What the body does not do happens when it ends; "
+     "t.macs (multiply-adds really done), t.dense_macs (with those left out: weight gradients of frozen and skipped "
+     "parameters, the head at tokens without a label, what ctx:macs says), t.grad_norm, t:backward(), t:skip(things, "
+     "{mode}), t:update(). What the body does not do happens when it ends; "
      "break "
      "drops the step.",
      &steps_set},

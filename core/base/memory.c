@@ -75,7 +75,8 @@ static size_t machine_bytes(void) {
     FILE *f = fopen("/sys/fs/cgroup/memory.max", "r");
     if (f && fscanf(f, "%zu", &limit) == 1 && limit < bytes) bytes = limit; /* "max" where there is no limit */
     if (f) fclose(f);
-    return known = bytes;
+    known = bytes;
+    return bytes;
 }
 
 /* The system hands out addresses for more than there is, and kills the process that writes there: what cannot fit is

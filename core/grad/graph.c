@@ -173,11 +173,22 @@ lc_status lc_record_external(const lc_external *external, lc_tensor *const *in, 
 
 /* -- applying ---------------------------------------------------------------------------------- */
 
+void lc_skip_backward(lc_op op, uint64_t forward) {
+    if (!recording) return;
+    if (op == LC_OP_LINEAR) lc_macs_skip(2 * forward);
+    if (op == LC_OP_ATTENTION) lc_macs_skip(5 * forward / 2);
+}
+
 lc_status lc_apply(lc_op op, const lc_attr *attr, lc_tensor *const *in, int n_in, lc_tensor **out) {
     lc_tensor *made[LC_MAX_OUT] = {0};
+    uint64_t before = lc_macs();
     LC_TRY(lc_run(op, attr, in, n_in, made));
     int n_out = lc_op_outputs(op);
-    lc_status status = lc_must_record(in, n_in) ? lc_record(op, attr, in, n_in, made, n_out) : LC_OK;
+    lc_status status = LC_OK;
+    if (lc_must_record(in, n_in))
+        status = lc_record(op, attr, in, n_in, made, n_out);
+    else
+        lc_skip_backward(op, lc_macs() - before);
     if (status) {
         for (int i = 0; i < n_out; i++) lc_tensor_release(made[i]);
         return status;

@@ -13,6 +13,9 @@ bool lc_set_recording(bool on); /* returns what it was */
 
 /* Runs an op and records it where an input requires a gradient. As lc_run. */
 lc_status lc_apply(lc_op op, const lc_attr *attr, lc_tensor *const *in, int n_in, lc_tensor **out);
+/* Counts (lc_macs_skip) the backward pass that an op on frozen inputs will not have while recording is on, after its
+ * `forward` multiply-adds: a linear layer costs forward : dX : dW = 1 : 1 : 1, attention 2 : 5. lc_apply does it itself. */
+void lc_skip_backward(lc_op op, uint64_t forward);
 /* In place: lc_run_into with the rules of recording. Never interrupted half-way. LC_ESTATE when a target was computed
  * under recording (write `x + y` or use lc.no_grad), or an input requires a gradient that would be lost. Leaves may be
  * written. */

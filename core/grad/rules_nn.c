@@ -60,18 +60,24 @@ static lc_tensor *through_activation(lc_scratch *s, lc_activation act, lc_tensor
     }
 }
 
-/* y = x W^T + b over N rows:  dx = dy W,  dW = dy^T x,  db = sum of dy over the rows */
+/* y = x W^T + b over N rows:  dx = dy W,  dW = dy^T x,  db = sum of dy over the rows. A product that nobody asked for,
+ * as dW of a frozen parameter, is left out. */
 lc_status lc_rule_linear(lc_rule_call *call) {
     lc_scratch s = {0};
     lc_tensor *x = call->in[0], *w = call->in[1];
     lc_tensor *dy = rows_of(&s, through_activation(&s, call->attr->act, call->out[1], call->dy[0]));
+    uint64_t product = (uint64_t)lc_numel(call->dy[0]) * (uint64_t)call->shape_in[1][1];
     if (call->wanted[0]) {
         lc_tensor *into = call->into[0] ? rows_of(&s, call->into[0]) : NULL;
         lc_tensor *dx = lc_step_matmul(&s, dy, w, into);
         if (dx) lc_scratch_give(&s, call, 0, lc_step_reshape(&s, dx, call->ndim_in[0], call->shape_in[0]));
+    } else {
+        lc_macs_skip(product);
     }
     if (call->wanted[1])
         lc_scratch_give(&s, call, 1, lc_step_matmul(&s, lc_step_swap(&s, dy), rows_of(&s, x), call->into[1]));
+    else
+        lc_macs_skip(product);
     if (call->wanted[2]) {
         lc_attr over_rows = {.dim = 0};
         lc_scratch_give(&s, call, 2, lc_step(&s, LC_OP_SUM, &over_rows, &dy, 1, NULL));

@@ -122,7 +122,9 @@ lc_status lc_fused_attention(const lc_attention *a, const lc_pass *pass, const l
     lc_external external = {f, fused_forward, fused_backward, fused_release, "attention"};
     int n_out = 0;
     lc_tensor *out[LC_MAX_OUT] = {NULL};
+    uint64_t before = lc_macs();
     LC_TRY(lc_apply_external(&external, &qkv, 1, out, &n_out));
+    if (!qkv->requires_grad) lc_skip_backward(LC_OP_ATTENTION, lc_macs() - before);
     *y = out[0];
     return LC_OK;
 }

@@ -200,15 +200,26 @@ done:
     return status;
 }
 
+/* The head's products that were left out after it did `done`: those of tokens without a label, and what is frozen. In
+ * a causal model the last token of a row predicts nothing, labels or not. */
+static void count_skipped(const lc_model *m, const lc_batch *batch, uint64_t done) {
+    int64_t tokens = batch->ids->shape[0] * (batch->ids->shape[1] - (m->family->causal ? 1 : 0));
+    uint64_t product = (uint64_t)(tokens * m->head->outputs * m->sizes.width);
+    lc_macs_skip(product * (lc_recording() ? 3 : 1) - done);
+}
+
 /* Head and loss in one, in chunks of tokens: logits never exist whole, nor does their gradient. */
-static lc_status loss_in_chunks(lc_model *m, lc_tensor *hidden, lc_tensor *labels, lc_attr attr, lc_tensor **loss) {
+static lc_status loss_in_chunks(lc_model *m, const lc_batch *batch, lc_tensor *hidden, lc_tensor *labels, lc_attr attr,
+                                lc_tensor **loss) {
     lc_tensor *w = NULL, *flat = NULL, *result[LC_MAX_OUT] = {NULL};
     int64_t shape[] = {lc_numel(labels), m->head->inputs};
     LC_TRY(lc_layer_weight(m->head, &w));
     lc_status status;
     LC_GOTO(done, lc_reshape(hidden, 2, shape, &flat));
     attr.train = lc_recording() && (flat->requires_grad || w->requires_grad);
+    uint64_t before = lc_macs();
     LC_GOTO(done, lc_apply(LC_OP_LINEAR_CROSS_ENTROPY, &attr, (lc_tensor *[]){flat, w, labels}, 3, result));
+    count_skipped(m, batch, lc_macs() - before);
     *loss = result[0];
     lc_tensor_release(result[1]);
     lc_tensor_release(result[2]);
@@ -237,7 +248,7 @@ lc_status lc_model_loss(lc_model *m, const lc_batch *batch, const lc_loss_option
     if (options->logits || m->head->product || m->head->bias)
         status = loss_by_logits(m, hidden, flat, &attr, options->logits, loss);
     else
-        status = loss_in_chunks(m, hidden, flat, attr, loss);
+        status = loss_in_chunks(m, batch, hidden, flat, attr, loss);
 done:
     lc_tensor_release(labels);
     lc_tensor_release(flat);

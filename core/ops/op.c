@@ -33,7 +33,7 @@ static const struct row {
 };
 
 static const lc_attr no_attr;
-static atomic_uint_fast64_t macs;
+static atomic_uint_fast64_t macs, skipped_macs;
 
 const char *lc_op_name(lc_op op) {
     return rows[op].name;
@@ -46,6 +46,12 @@ uint64_t lc_macs(void) {
 }
 void lc_macs_add(uint64_t n) {
     atomic_fetch_add_explicit(&macs, n, memory_order_relaxed);
+}
+uint64_t lc_dense_macs(void) {
+    return macs + skipped_macs;
+}
+void lc_macs_skip(uint64_t n) {
+    atomic_fetch_add_explicit(&skipped_macs, n, memory_order_relaxed);
 }
 
 /* -- kernels ----------------------------------------------------------------------------------- */

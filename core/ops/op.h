@@ -74,5 +74,9 @@ lc_status lc_fill(lc_tensor *x, double value);
 /* Multiply-adds done by products since the process began: what t.macs is a difference of. */
 uint64_t lc_macs(void);
 void lc_macs_add(uint64_t n);
+/* The same with those that were left out because their result was known not to be needed: what t.dense_macs is a
+ * difference of. Who leaves work out says so with lc_macs_skip. */
+uint64_t lc_dense_macs(void);
+void lc_macs_skip(uint64_t n);
 
 #endif

@@ -118,12 +118,13 @@ lc_status lc_trainer_begin(lc_trainer *t) {
     release_batches(t);
     t->first_dropout_pass = t->model->dropout_pass;
     t->first_mac = lc_macs();
+    t->first_dense_mac = lc_dense_macs();
     t->step++;
     t->moment = LC_STEP_BEGUN;
     t->model->stepping = t;
     t->loss = t->grad_norm = 0;
     t->tokens = t->labels = 0;
-    t->macs = 0;
+    t->macs = t->dense_macs = 0;
     t->rescale = 1;
     const lc_trainer_options *o = &t->options;
     t->lr = o->recipe.lr * lc_rate_factor(o->decay, o->schedule, o->warmup, t->step, o->steps);
@@ -276,6 +277,7 @@ lc_status lc_trainer_backward(lc_trainer *t) {
     LC_TRY(lc_optim_scale(&t->optim, t->rescale));
     t->moment = LC_STEP_BACKWARD;
     t->macs = lc_macs() - t->first_mac;
+    t->dense_macs = lc_dense_macs() - t->first_dense_mac;
     return LC_OK;
 }
 

@@ -37,13 +37,14 @@ typedef struct lc_trainer {
     lc_moment moment;
 
     /* Of the step that runs, or ran last. */
-    int64_t step;     /* from 1 */
-    double loss;      /* mean over its labelled tokens */
-    double grad_norm; /* before clipping */
-    double lr;        /* of the default recipe */
-    int64_t tokens;   /* read, padding left out */
-    int64_t labels;   /* labelled tokens */
-    uint64_t macs;    /* multiply-adds done so far */
+    int64_t step;        /* from 1 */
+    double loss;         /* mean over its labelled tokens */
+    double grad_norm;    /* before clipping */
+    double lr;           /* of the default recipe */
+    int64_t tokens;      /* read, padding left out */
+    int64_t labels;      /* labelled tokens */
+    uint64_t macs;       /* multiply-adds done so far */
+    uint64_t dense_macs; /* the same with those that were left out: see lc_dense_macs */
     int64_t n_batches;
     lc_batch *batches; /* its micro-batches */
 
@@ -54,7 +55,7 @@ typedef struct lc_trainer {
     lc_tensor *pending; /* the last micro-batch's loss, before its backward pass */
     double seed;        /* its weight */
     double rescale;     /* of the whole gradient, once it is there; 1 = none */
-    uint64_t first_mac, first_dropout_pass;
+    uint64_t first_mac, first_dense_mac, first_dropout_pass;
     int64_t first_epoch, first_index;
 } lc_trainer;
 

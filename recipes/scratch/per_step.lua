@@ -16,7 +16,7 @@ run:log { step = 0, perplexity = model:perplexity(test) }
 for t in lc.steps(model, train, { steps = p.steps, batch = p.batch, lr = p.lr, run = run }) do
   local largest = lc.rank(model:parameters(), "weight_l2"):top(p.share)
   t:skip(largest)
-  run:log { step = t.step, loss = t.loss, macs = t.macs, skipped = #largest }
+  run:log { step = t.step, loss = t.loss, macs = t.macs, dense_macs = t.dense_macs, skipped = #largest }
 end
 run:log { step = p.steps, perplexity = model:perplexity(test) }
 run:plot { x = "step", y = "loss" }

@@ -182,6 +182,14 @@ describe("lc.func", function()
     assert.equal(1000, test.macs() - before)
   end)
 
+  it("refuses a dense count below what was done", function()
+    local refusal = message(lc.func { forward = function(ctx, x)
+      ctx:macs(10, 9)
+      return x
+    end }, lc.zeros(1))
+    assert.matches("ctx:macs: the dense count, 9, is less than what was done, 10", refusal, 1, true)
+  end)
+
   it("gives its memory back, whether backward runs or not", function()
     local test = require "lacuna.core.test"
     local w = lc.param(lc.randn { 10 })

@@ -201,6 +201,88 @@ describe("a step", function()
     end
     assert.equal(counts[1], counts[2])
   end)
+
+  --- The counts of one step on a fresh model; `prepare` changes it, `body` runs inside the step.
+  local function counted(batches, prepare, body)
+    local model, macs, dense = tiny.gpt2(), nil, nil
+    if prepare then prepare(model) end
+    for t in lc.steps(model, batches, { steps = 1 }) do
+      if body then body(t, model) end
+      macs, dense = t.macs, t.dense_macs
+    end
+    return macs, dense
+  end
+
+  -- Weights in the linear layers of one block, and the multiply-adds of one pass through the head, per token.
+  local block, head = 15 * 45 + 15 * 15 + 2 * 15 * 60, 15 * 53
+  local full = { { ids = tiny.batches(1, 2, 11)[1].ids } }
+
+  it("counts as dense what it leaves out of frozen and skipped parameters", function()
+    local macs, dense = counted(full)
+    assert.equal(dense, macs)
+    local function half(model) return model:blocks()[2]:linears() end
+    local frozen, dense_frozen = counted(full, function(model) model:freeze(half(model)) end)
+    assert.equal(dense, dense_frozen)
+    assert.equal(22 * block, macs - frozen)
+    local skipped, dense_skipped = counted(full, nil, function(t, model) t:skip(half(model)) end)
+    assert.same({ frozen, dense }, { skipped, dense_skipped })
+  end)
+
+  it("counts as dense the whole backward pass of what lies below the first trained parameter", function()
+    local macs, dense = counted(full)
+    for _, recompute in ipairs { false, true } do
+      local frozen, dense_frozen = counted(full, function(model)
+        model.recompute = recompute
+        model:freeze()
+        model:unfreeze "transformer.ln_f.*"
+      end)
+      assert.equal(dense, dense_frozen)
+      -- dX and dW of two blocks, and five products of each pair of tokens that attend, in three heads of width 5.
+      assert.equal(2 * (22 * 2 * block + 5 * 2 * 66 * 15), macs - frozen)
+    end
+  end)
+
+  it("counts as dense the head's products at tokens without a label", function()
+    local macs, dense = counted(full)
+    local labels = { {}, {} }
+    for i = 1, 11 do labels[1][i], labels[2][i] = -100, i > 8 and 1 or -100 end
+    local few, dense_few = counted { { ids = full[1].ids, labels = labels } }
+    assert.equal(dense, dense_few)
+    assert.equal(3 * (20 - 3) * head, macs - few)
+  end)
+
+  it("has the counts of a reused gradient's products: forward 1, backward twice the share kept", function()
+    local reuse = 0.75
+    local left_out = 0
+    -- Products as sums, which the engine does not count, so that the function says them itself.
+    local function product(a, b) return (a:unsqueeze(2) * b:unsqueeze(1)):sum(3) end -- a b^T
+    local reusing = lc.func {
+      forward = function(ctx, x, w, b)
+        ctx:save(x, w)
+        local rows = x:reshape { -1, w.shape[2] }
+        ctx:macs(rows.shape[1] * w:numel())
+        return (product(rows, w) + b):reshape { x.shape[1], x.shape[2], w.shape[1] }
+      end,
+      backward = function(ctx, g)
+        local x, w = ctx:saved()
+        local rows, dy = x:reshape { -1, w.shape[2] }, g:reshape { -1, w.shape[1] }
+        local kept = dy:numel() - math.floor(reuse * dy:numel())
+        dy = dy * dy:abs():keep(kept, { scope = "all" })
+        ctx:macs(2 * kept * w.shape[2], 2 * dy:numel() * w.shape[2])
+        left_out = left_out + 2 * (dy:numel() - kept) * w.shape[2]
+        return product(dy, w:t()):reshape(x.shape), product(dy:t(), rows:t()), dy:sum(1)
+      end,
+    }
+    local macs, dense = counted(full)
+    local reused, dense_reused = counted(full, function(model)
+      for _, layer in ipairs(model:linears()) do
+        layer:replace(function(x, w, b) return reusing(x, w, b) end, { name = "reusing" })
+      end
+    end)
+    assert.equal(dense, dense_reused)
+    assert.equal(left_out, macs - reused)
+    assert.is_true(math.abs(left_out / (2 * 3 * 22 * block) - 2 / 3 * reuse) < 1e-3)
+  end)
 end)
 
 describe("a function of batches", function()

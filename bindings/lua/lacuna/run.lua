@@ -100,6 +100,10 @@ local function lock(dir)
     "run: another process is running in %s; wait until it has ended, or give this run another place (--out DIR)", dir)
 end
 
+local function unlock(run)
+  getmetatable(run.lock).__close(run.lock)
+end
+
 local function load_index(run)
   local path = run.dir .. "/checkpoints/index.json"
   local text = files.read(path)
@@ -139,6 +143,7 @@ local function open(opts)
   }, run_meta)
   files.make_dirs(dir .. "/checkpoints")
   run.lock = lock(dir)
+  local _ <close> = setmetatable({}, { __close = function(_, problem) if problem then unlock(run) end end })
   run.index = load_index(run)
   clean(run)
   run.lines = whole_lines(dir .. "/metrics.jsonl")
@@ -153,7 +158,7 @@ end
 function run_methods.close(run)
   errors.receiver("run:close", run, "run")
   run.closed = true
-  getmetatable(run.lock).__close(run.lock)
+  unlock(run)
   opened[run.base] = nil
 end
 

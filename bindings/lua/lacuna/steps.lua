@@ -142,14 +142,18 @@ function step_methods.update(t)
   live(t, "update"):update()
 end
 
---- t.macs and t.grad_norm need the whole gradient: reading them runs what is left of the backward pass.
+--- The engine's counts of the step: what it really did, and with what it left out.
+---@return integer macs, integer dense
+local function macs_of(trainer)
+  if select(9, trainer:state()) == "forward" then trainer:backward() end
+  local _, _, _, _, _, macs, dense = trainer:state()
+  return macs, dense
+end
+
+--- Counts and norm need the whole gradient: reading them runs what is left of the backward pass.
 local step_values = {
-  macs = function(trainer)
-    local _, _, _, _, _, macs, _, moment = trainer:state()
-    if moment ~= "forward" then return macs end
-    trainer:backward()
-    return (select(6, trainer:state()))
-  end,
+  macs = function(trainer) return (macs_of(trainer)) end,
+  dense_macs = function(trainer) return (select(2, macs_of(trainer))) end,
   grad_norm = function(trainer) return trainer:norm() end,
 }
 
@@ -157,8 +161,8 @@ function step_meta.__index(t, name)
   if step_methods[name] then return step_methods[name] end
   local read = step_values[name]
   if read then return read(live(t, name)) end
-  errors.fail("t.%s: no such field; a step has step, loss, lr, progress, tokens, macs, grad_norm, "
-    .. "backward, skip, update", tostring(name))
+  errors.fail("t.%s: no such field; a step has step, loss, lr, progress, tokens, macs, dense_macs, "
+    .. "grad_norm, backward, skip, update", tostring(name))
 end
 
 function step_meta.__tostring(t)
@@ -317,11 +321,10 @@ end
 local function end_step(loop)
   local t, trainer = loop.current, loop.trainer
   trainer:update()
-  local _
-  t.macs, t.grad_norm = select(6, trainer:state()), trainer:norm()
+  t.macs, t.dense_macs, loop.tokens = select(6, trainer:state())
+  t.grad_norm = trainer:norm()
   loop.current = nil
   loop.loss = t.loss
-  _, _, _, _, _, _, loop.tokens = trainer:state()
   loop.bar:update(t.step, t.loss, t.tokens)
   if due(loop.options.log_every, loop) then
     loop.run:log { step = t.step, loss = t.loss, lr = t.lr }
