@@ -70,7 +70,7 @@ static void solve_row(const job *j, int64_t o, double *A, bool *singular) {
 
 static void solve_rows(void *context, int64_t task) {
     const job *j = context;
-    for (int64_t o = task; o < j->q->O && !lc_cancel_pending(); o += TASKS)
+    for (int64_t o = task; o < j->q->O && !lc_poll(); o += TASKS)
         solve_row(j, o, j->factors + task * j->most * j->most, &j->singular[task]);
 }
 
@@ -85,7 +85,7 @@ static lc_status solve_directly(const lc_quadratic *q, const uint8_t *keep, int6
     LC_GOTO(done, lc_blas_open(&j.blas));
     LC_GOTO(done, lc_gemm(LC_F64, false, false, q->O, q->I, q->I, 1, q->T, q->I, q->H, q->I, 0, j.TH, q->I));
     LC_GOTO(done, lc_parallel(TASKS, solve_rows, &j));
-    status = lc_poll();
+    status = lc_poll(); /* some rows may not have had their turn */
     *all = true;
     for (int task = 0; task < TASKS; task++) *all = *all && !singular[task];
 done:

@@ -92,7 +92,7 @@ static void swap_row(void *context, int64_t o) {
     const job *j = context;
     row r = row_of(j, o);
     double threshold = LEAST * fmax(error_of(&r), 0);
-    for (j->swaps[o] = 0; j->swaps[o] < j->limit && !lc_cancel_pending(); j->swaps[o]++) {
+    for (j->swaps[o] = 0; j->swaps[o] < j->limit && !lc_poll(); j->swaps[o]++) {
         price(&r);
         pair best = best_pair(&r, j->group, threshold);
         if (best.out < 0) return;
@@ -112,6 +112,7 @@ lc_status lc_swap(const lc_quadratic *q, int64_t group, const uint8_t *held, int
     LC_GOTO(done, lc_gemm(LC_F64, false, false, q->O, q->I, q->I, 1, W, q->I, q->H, q->I, 0, j.C, q->I));
     LC_GOTO(done, lc_gemm(LC_F64, false, false, q->O, q->I, q->I, -1, q->T, q->I, q->H, q->I, 1, j.C, q->I));
     LC_GOTO(done, lc_parallel(q->O, swap_row, &j));
+    LC_GOTO(done, lc_poll()); /* a row may have ended early */
     if (swaps) *swaps = 0;
     for (int64_t o = 0; swaps && o < q->O; o++) *swaps += counts[o];
 done:

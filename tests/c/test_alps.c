@@ -371,6 +371,32 @@ static void test_failing_allocations(void) {
     }
 }
 
+static void test_interruption(void) {
+    lc_model *m = tiny_model();
+    lc_selection *layers = NULL;
+    lc_mask *mask = NULL;
+    problem p = random_problem(4, 6, 20, 21);
+    lc_quadratic q = quadratic_of(&p);
+    lc_tensor *W, *keep;
+    CHECK_OK(solve(&p, &published, &W, &keep));
+    CHECK_OK(lc_select_all(m, LC_PART_LINEAR, &layers));
+    lc_cancel();
+    CHECK_MESSAGE(prune(layers, LC_SCOPE_LAYER, &mask), LC_ECANCEL, "interrupted");
+    CHECK_MESSAGE(lc_swap(&q, 0, NULL, 9, lc_data(W), lc_data(keep), NULL), LC_ECANCEL, "interrupted");
+    CHECK_MESSAGE(lc_reconstruct(&q, lc_data(keep), 9, lc_data(W)), LC_ECANCEL, "interrupted");
+    lc_cancel_hold(); /* held back, it changes nothing */
+    CHECK_OK(lc_reconstruct(&q, lc_data(keep), 9, lc_data(W)));
+    double error = error_of(&p, lc_data(W));
+    lc_cancel_release();
+    lc_cancel_clear();
+    CHECK_OK(lc_reconstruct(&q, lc_data(keep), 9, lc_data(W)));
+    CHECK_NEAR(error_of(&p, lc_data(W)), error, 1e-9 * error);
+    for (int64_t i = 0; i < layers->n; i++) CHECK(!lc_selected_layer(layers, i)->weight->held);
+    drop_all();
+    lc_selection_release(layers);
+    lc_model_release(m);
+}
+
 int main(void) {
     test_golden();
     test_first_iteration();
@@ -379,5 +405,6 @@ int main(void) {
     test_unseen_inputs();
     test_threads();
     test_failing_allocations();
+    test_interruption();
     return check_done();
 }
