@@ -113,10 +113,12 @@ lc_calibration *lcl_calibration(lua_State *L, const char *name, const lc_selecti
         lcl_expected(L, data, "calibration text: a dataset, a list of batches, or a function that gives them");
     lc_calibration **slot = lcl_push(L, &LCL_CALIBRATION);
     lcl_done(L, lc_calibration_new(name, layers, options, slot), 0);
-    if (dataset)
+    if (dataset) {
+        lcl_use_text(L, dataset, LCL_CALIBRATES);
         lcl_done(L, lc_calibration_feed_dataset(*slot, dataset), 0);
-    else
+    } else {
         feed_batches(L, *slot, data);
+    }
     return *slot;
 }
 

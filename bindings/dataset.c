@@ -121,6 +121,58 @@ static int batches(lua_State *L) {
     return 1;
 }
 
+/* -- texts that serve two purposes -- */
+
+typedef struct text_use {
+    lc_origin origin;
+    lcl_text_use use;
+} text_use;
+
+/* Registry key of the list of uses so far, as strings of a text_use each; under a text's hash stands true once it
+ * was warned of. */
+static char uses_key;
+
+/* Pushes the list. */
+static void push_uses(lua_State *L) {
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &uses_key) == LUA_TTABLE) return;
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &uses_key);
+}
+
+static bool overlap(const lc_origin *a, const lc_origin *b) {
+    return a->text == b->text && a->first < b->last && b->first < a->last;
+}
+
+void lcl_use_text(lua_State *L, const lc_dataset *d, lcl_text_use use) {
+    text_use now, other;
+    memset(&now, 0, sizeof now); /* its padding too: it becomes a string */
+    now.origin = lc_dataset_origin(d);
+    now.use = use;
+    bool known = false, both = false;
+    luaL_checkstack(L, 8, NULL);
+    push_uses(L);
+    int list = lua_gettop(L);
+    for (lua_Integer i = 1; lua_rawgeti(L, list, i) == LUA_TSTRING; i++, lua_pop(L, 1)) {
+        memcpy(&other, lua_tostring(L, -1), sizeof other);
+        known = known || memcmp(&other, &now, sizeof now) == 0;
+        both = both || (other.use != use && overlap(&other.origin, &now.origin));
+    }
+    lua_settop(L, list);
+    if (!known) {
+        lua_pushlstring(L, (const char *)&now, sizeof now);
+        lua_rawseti(L, list, (lua_Integer)lua_rawlen(L, list) + 1);
+    }
+    const void *text = (const void *)(uintptr_t)now.origin.text;
+    if (both && lua_rawgetp(L, list, text) == LUA_TNIL) {
+        lua_pushboolean(L, true);
+        lua_rawsetp(L, list, text);
+        lua_warning(L, "the text that is scored is calibration text too; its perplexity says little of other texts", 0);
+    }
+    lua_settop(L, list - 1);
+}
+
 /* -- methods -- */
 
 static int split(lua_State *L) {

@@ -420,6 +420,7 @@ static int model_perplexity(lua_State *L) {
     if (is_batches(L, 2)) return perplexity_of_batches(L, m, &o);
     int64_t n;
     lc_dataset *data = lcl_test(L, 2, &LCL_DATASET);
+    if (data) lcl_use_text(L, data, LCL_IS_SCORED);
     const int32_t *tokens = data ? lc_dataset_tokens(data, &n) : push_tokens(L, 2, &n);
     lua_State *outer = lcl_enter(L);
     lc_status status = lc_model_perplexity(m, tokens, n, &o, &result);

@@ -7,8 +7,10 @@
 #include <lauxlib.h>
 #include <lualib.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static void *allocate(void *unused, void *block, size_t old_size, size_t new_size) {
     (void)unused;
@@ -47,6 +49,17 @@ static int start(lua_State *L) {
 #define GC_PAUSE 110 /* start a cycle when memory in use has grown by a tenth */
 #define GC_STEP 400
 
+/* Warnings go to standard error, until warn("@off"). */
+static void show_warning(void *on, const char *message, int to_be_continued) {
+    static bool within;
+    if (!within && !to_be_continued && message[0] == '@') {
+        *(bool *)on = strcmp(message, "@on") == 0 || (*(bool *)on && strcmp(message, "@off") != 0);
+        return;
+    }
+    if (*(bool *)on) fprintf(stderr, "%s%s%s", within ? "" : "lacuna: warning: ", message, to_be_continued ? "" : "\n");
+    within = to_be_continued;
+}
+
 int main(int argc, char **argv) {
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of that write, with its own message */
     lua_State *L = lua_newstate(allocate, NULL);
@@ -54,7 +67,9 @@ int main(int argc, char **argv) {
         fprintf(stderr, "lacuna: not enough memory to start\n");
         return EXIT_FAILURE;
     }
+    static bool warnings = true;
     lua_atpanic(L, panic);
+    lua_setwarnf(L, show_warning, &warnings);
     /* Collect early: a handle keeps a tensor alive, and small tensors that die young stay in the processor's cache. */
     lua_gc(L, LUA_GCINC, GC_PAUSE, GC_STEP, 0);
     lua_pushcfunction(L, start);

@@ -18,6 +18,7 @@ typedef struct store {
     int64_t refs;
     lc_tokenizer *tokenizer;
     lc_tokens tokens;
+    lc_dataset *drawn_from; /* retained; NULL: the tokens are a text's */
 } store;
 
 /* Examples are regular: window i begins at token first + i * stride, or document i is number first + i. */
@@ -45,6 +46,7 @@ static void store_release(store *s) {
     if (!s || --s->refs > 0) return;
     lc_tokenizer_release(s->tokenizer);
     lc_tokens_free(&s->tokens);
+    lc_dataset_release(s->drawn_from);
     lc_free(s);
 }
 
@@ -205,6 +207,14 @@ void lc_dataset_hash(const lc_dataset *d, char out[33]) {
     lc_hash_hex(all, (size_t)n, out);
 }
 
+lc_origin lc_dataset_origin(const lc_dataset *d) {
+    while (d->store->drawn_from) d = d->store->drawn_from;
+    int64_t count;
+    const int32_t *all = d->store->tokens.ids.data, *own = lc_dataset_tokens(d, &count);
+    size_t bytes = (size_t)d->store->tokens.ids.count * sizeof *all;
+    return (lc_origin){lc_hash64(all, bytes, 0), own - all, own - all + count};
+}
+
 /* -- batches ----------------------------------------------------------------------------------- */
 
 void lc_batch_release(lc_batch *b) {
@@ -329,6 +339,7 @@ lc_status lc_dataset_sample(lc_dataset *d, int64_t n, uint64_t seed, lc_dataset 
                        (long long)d->count);
     store *s;
     LC_TRY(store_new(d->store->tokenizer, &s));
+    s->drawn_from = lc_dataset_retain(d);
     lc_stream stream = lc_stream_make(seed, "sample");
     s->tokens.ends = lc_alloc(sizeof *s->tokens.ends * (size_t)n);
     lc_status status = s->tokens.ends ? LC_OK : LC_ENOMEM;

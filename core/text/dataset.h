@@ -51,6 +51,13 @@ const int32_t *lc_dataset_tokens(const lc_dataset *d, int64_t *count);
  * data. */
 void lc_dataset_hash(const lc_dataset *d, char out[33]);
 
+/* Which part of which text the examples come from: that of the dataset that a sample was drawn from. */
+typedef struct lc_origin {
+    uint64_t text;       /* hash of all its tokens */
+    int64_t first, last; /* tokens first .. last - 1 of it */
+} lc_origin;
+lc_origin lc_dataset_origin(const lc_dataset *d);
+
 /* The examples with these numbers, in this order, as one batch. LC_EINVAL for a number out of range. */
 lc_status lc_dataset_batch(lc_dataset *d, const int64_t *indices, int64_t count, lc_batch *out);
 /* The first `share` of the tokens (of the documents) and the rest, windows cut anew in each so that they share no

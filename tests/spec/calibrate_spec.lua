@@ -3,6 +3,8 @@
 
 local lc = require "lacuna"
 
+local cli = dofile "tests/cli.lua"
+local tiny = dofile "tests/tiny.lua"
 local golden = lc.io.open "tests/golden/pruning/expected.safetensors"
 local data = { { ids = golden.ids, attention_mask = golden.attention_mask } }
 local PADS, TOKENS = 4, 6 * 12
@@ -184,6 +186,26 @@ describe("lc.calibrate", function()
     assert.is_true(largest(seen["attention.q"]) > 0)
   end)
 
+  for _, family in ipairs { "llama", "qwen2", "gpt_neox", "opt" } do
+    it("knows the inputs of " .. family .. ", and its layers are pruned by them", function()
+      local text = { { ids = lc.randint(0, 53, { 5, 17 }, { stream = lc.stream("text", 5) }) } }
+      local model, dense = tiny.decoder(family), tiny.decoder(family)
+      for layer, stats in lc.calibrate(model:linears(), text, { input = true, sequential = false }) do
+        local x = stats.input:to("f64")
+        assert.same({ 85, layer.inputs }, x.shape)
+        assert.is_true(largest(x:t():matmul(x) - stats.H) < 1e-3, layer.name)
+      end
+      local mask = lc.prune.sparsegpt(model:linears(), text, { sparsity = 0.5, sequential = "layer" })
+      assert.equal(0, mask:violations(model))
+      assert.is_true(mask:sparsity() > 0.48)
+      for i, layer in ipairs(model:linears()) do
+        local before = dense:linears()[i].weight
+        assert.is_true(before:ne(layer.weight):sum():item() > before:eq(0):sum():item() + mask[layer]:numel() // 2)
+      end
+      assert.is_true(model:loss(text[1]):isfinite():all():item())
+    end)
+  end
+
   it("may be left early, by break or by an error", function()
     local model = load()
     for layer in lc.calibrate(model:linears(), data) do
@@ -266,6 +288,31 @@ describe("bad input to calibration", function()
     assert.matches("expected calibration text: a dataset, a list of batches", message(sparsegpt, layers, 3, {}), 1,
       true)
     assert.matches("the calibration text has no tokens", message(sparsegpt, layers, {}, { sparsity = 0.5 }), 1, true)
+  end)
+
+  it("is warned of when the text that calibrates is scored", function()
+    local script = [[
+      local lc = require "lacuna"
+      local model = lc.model { family = "gpt2", vocab_size = 257, n_positions = 8, n_embd = 8, n_layer = 1, n_head = 1,
+        tokenizer = lc.tokenizer.bytes() }
+      local text = lc.dataset { model = model, text = ("abcdefgh"):rep(20) .. "other", length = 8 }
+      local train, test = text:split(0.5)
+      for _ = 1, 2 do
+        lc.prune.wanda(model:linears(), train:sample(4), { sparsity = 0.5 })
+        model:perplexity(test)
+        if arg[1] == "both" then model:perplexity(train) end
+      end
+      warn "@off"
+      warn "not shown"
+    ]]
+    local file = os.tmpname()
+    local handle = io.open(file, "w")
+    handle:write(script)
+    handle:close()
+    assert.equal("", cli.shell(cli.program .. " " .. file).err)
+    assert.equal("lacuna: warning: the text that is scored is calibration text too; its perplexity says little of "
+      .. "other texts\n", cli.shell(cli.program .. " " .. file .. " both").err)
+    os.remove(file)
   end)
 
   it("leaves the layer alone when its Hessian has no factor", function()
