@@ -151,6 +151,8 @@ static json_t **push_json(lua_State *L, int index, int depth) {
                   is_table ? "model: a configuration's tables are nested too deep"
                            : "model: a configuration holds numbers, strings, booleans and tables of them, got %s",
                   lcl_describe(L, index));
+    if (!*slot && lua_type(L, index) == LUA_TNUMBER && !isfinite(lua_tonumber(L, index)))
+        lcl_error(L, "model: a configuration's numbers are finite, got %s", lcl_describe(L, index));
     if (!*slot)
         lcl_error(L, "model: %s: %sout of memory", lcl_describe(L, index),
                   lua_type(L, index) == LUA_TSTRING ? "not UTF-8, or " : "");

@@ -1,6 +1,7 @@
 /* config.c: see config.h. */
 #include "model/config.h"
 
+#include <math.h>
 #include <string.h>
 
 /* No model comes near: what is larger is a damaged file, and products of a few such sizes still fit 64 bits. */
@@ -23,6 +24,15 @@ lc_status lc_config_rate(const json_t *config, const char *where, const char *ke
     if (!(rate >= 0 && rate < 1))
         return lc_fail(LC_EFORMAT, "%s: %s is %g; it must be at least 0 and below 1", where, key, rate);
     *out = rate;
+    return LC_OK;
+}
+
+lc_status lc_config_amount(const json_t *config, const char *where, const char *key, double *out) {
+    double amount = *out;
+    LC_TRY(lc_json_get_double(config, key, where, &amount));
+    if (!(amount >= 0 && amount < INFINITY))
+        return lc_fail(LC_EFORMAT, "%s: %s is %g; it must be at least 0", where, key, amount);
+    *out = amount;
     return LC_OK;
 }
 

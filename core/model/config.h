@@ -10,6 +10,8 @@
 lc_status lc_config_size(const json_t *config, const char *where, int64_t *out, const char *key, const char *other);
 /* A share in 0..1, 1 excluded. */
 lc_status lc_config_rate(const json_t *config, const char *where, const char *key, double *out);
+/* A finite number of at least 0. */
+lc_status lc_config_amount(const json_t *config, const char *where, const char *key, double *out);
 /* transformers' names: gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, silu, swish. LC_EFORMAT lists them. */
 lc_status lc_config_activation(const json_t *config, const char *where, const char *key, lc_activation *out);
 /* "pad_token_id", an id of the vocabulary, counted from its end when negative; -1 = none. Missing leaves *out as it is,

@@ -49,7 +49,7 @@ static lc_status read_config(lc_model *m, gpt2 *parts, gpt2_config *c) {
     LC_TRY(lc_config_rate(j, where, "embd_pdrop", &parts->embedding_dropout));
     LC_TRY(lc_config_rate(j, where, "attn_pdrop", &c->attention_dropout));
     LC_TRY(lc_config_rate(j, where, "resid_pdrop", &c->residual_dropout));
-    LC_TRY(lc_json_get_double(j, "layer_norm_epsilon", where, &c->eps));
+    LC_TRY(lc_config_amount(j, where, "layer_norm_epsilon", &c->eps));
     LC_TRY(lc_json_get_bool(j, "scale_attn_weights", where, &c->scale));
     LC_TRY(lc_json_get_bool(j, "scale_attn_by_inverse_layer_idx", where, &c->scale_by_layer));
     LC_TRY(lc_json_get_bool(j, "tie_word_embeddings", where, &c->tied));

@@ -38,7 +38,7 @@ static lc_status read_config(lc_model *m, neox_config *c) {
     LC_TRY(lc_config_activation(j, where, "hidden_act", &c->act));
     LC_TRY(lc_config_rate(j, where, "attention_dropout", &c->attention_dropout));
     LC_TRY(lc_config_rate(j, where, "hidden_dropout", &c->hidden_dropout));
-    LC_TRY(lc_json_get_double(j, "layer_norm_eps", where, &c->eps));
+    LC_TRY(lc_config_amount(j, where, "layer_norm_eps", &c->eps));
     LC_TRY(lc_json_get_bool(j, "use_parallel_residual", where, &c->parallel));
     LC_TRY(lc_json_get_bool(j, "attention_bias", where, &c->attention_bias));
     LC_TRY(lc_json_get_bool(j, "tie_word_embeddings", where, &c->tied));

@@ -36,7 +36,7 @@ lc_status lc_llama_read(lc_model *m, lc_llama_config *c) {
     LC_TRY(read_heads(j, s->width, c));
     LC_TRY(lc_config_activation(j, c->where, "hidden_act", &c->act));
     LC_TRY(lc_config_rate(j, c->where, "attention_dropout", &c->attention_dropout));
-    LC_TRY(lc_json_get_double(j, "rms_norm_eps", c->where, &c->eps));
+    LC_TRY(lc_config_amount(j, c->where, "rms_norm_eps", &c->eps));
     LC_TRY(lc_json_get_bool(j, "tie_word_embeddings", c->where, &c->tied));
     LC_TRY(lc_config_padding(j, c->where, s->vocabulary, &m->padding_id));
     static const lc_rotary_keys keys = {.theta = "rope_theta", .partial = "partial_rotary_factor", .share = 1};

@@ -6,6 +6,7 @@
 
 #include "base/random.h"
 #include "grad/graph.h"
+#include "model/config.h"
 #include "model/family.h"
 
 static lc_status draw_normal(lc_tensor *leaf, const char *name, uint64_t seed, double deviation) {
@@ -54,7 +55,7 @@ lc_status lc_model_new(json_t *config, uint64_t seed, lc_dtype dtype, lc_model *
     LC_TRY(lc_model_build(config, dtype, &m));
     double deviation = 0.02;
     lc_status status;
-    LC_GOTO(failed, lc_json_get_double(config, m->family->initializer, "config.json", &deviation));
+    LC_GOTO(failed, lc_config_amount(config, "config.json", m->family->initializer, &deviation));
     for (int64_t i = 0; i < m->n_params; i++) LC_GOTO(failed, draw(m, m->params[i], seed, deviation));
     if (m->padding_id >= 0) LC_GOTO(failed, clear_padding(m));
     m->dropout_seed = seed;

@@ -162,6 +162,9 @@ static lc_status read_share(lc_rotary *r, const json_t *config, const json_t *pa
                        (long long)r->head_size, (long long)r->dims);
     if (r->type == SCALING_DYNAMIC && r->dims <= 2)
         return lc_fail(LC_EFORMAT, "%s: rope_type 'dynamic' needs more than 2 turned columns", where);
+    if (r->type == SCALING_YARN && r->dims % 2)
+        return lc_fail(LC_EFORMAT, "%s: rope_type 'yarn' needs an even number of turned columns, not %lld", where,
+                       (long long)r->dims);
     return LC_OK;
 }
 

@@ -224,6 +224,11 @@ describe("the families refuse", function()
       { rope_scaling = { type = "llama3", factor = 8, low_freq_factor = 4, high_freq_factor = 1 } })
     refuses("rope_parameters differ by layer type", "qwen2", { rope_parameters = { full_attention = { factor = 2 } } })
     refuses("partial_rotary_factor is 1.5; it must be at most 1", "gpt_neox", { rotary_pct = 1.5 })
+    refuses("rope_type 'yarn' needs an even number of turned columns, not 3", "gpt_neox",
+      { rotary_pct = 0.5, rope_scaling = { type = "yarn", factor = 2 } })
+    refuses("rms_norm_eps is -1; it must be at least 0", "llama", { rms_norm_eps = -1 })
+    refuses("initializer_range is -0.02; it must be at least 0", "qwen2", { initializer_range = -0.02 })
+    refuses("a configuration's numbers are finite, got inf", "llama", { rope_theta = math.huge })
     refuses("layerdrop 0.1 is not supported", "opt", { layerdrop = 0.1 })
   end)
 

@@ -40,11 +40,43 @@ local function with(options, changes)
   return copy
 end
 
---- A tiny GPT-2 over bytes, whatever the name.
-function toy.load()
-  return model {
-    family = "gpt2", tokenizer = tokenizer.bytes(), n_positions = 2 * LENGTH, n_embd = 32, n_layer = 2, n_head = 2,
+local gpt2 = { family = "gpt2", n_positions = 2 * LENGTH, n_embd = 32, n_layer = 2, n_head = 2 }
+
+--- A family whose configuration calls sizes as most do.
+local function decoder(family, more)
+  local config = {
+    family = family, max_position_embeddings = 2 * LENGTH, hidden_size = 32, num_hidden_layers = 2,
+    num_attention_heads = 2,
   }
+  for name, value in pairs(more) do config[name] = value end
+  return config
+end
+
+local llama = decoder("llama", { intermediate_size = 80, num_key_value_heads = 1 })
+local qwen2 = decoder("qwen2", { intermediate_size = 80, num_key_value_heads = 1 })
+local neox = decoder("gpt_neox", { intermediate_size = 128 })
+local opt = decoder("opt", { ffn_dim = 128 })
+
+-- What a model's name holds, in lower case, when it is of that family.
+local families = {
+  { "%f[%a]opt%f[%A]", opt }, { "pythia", neox }, { "neox", neox }, { "qwen", qwen2 }, { "llama", llama },
+  { "smollm", llama }, { "stories", llama },
+}
+
+--- A tiny fresh model over bytes, of the family that the name speaks of: "facebook/opt-125m" is an OPT,
+-- "EleutherAI/pythia-70m" a GPT-NeoX, "Qwen/Qwen2.5-0.5B" a Qwen2, "HuggingFaceTB/SmolLM2-135M" a Llama, and any other
+-- name a GPT-2.
+function toy.load(name)
+  local config = { tokenizer = tokenizer.bytes() }
+  local family = gpt2
+  for _, row in ipairs(families) do
+    if tostring(name):lower():find(row[1]) then
+      family = row[2]
+      break
+    end
+  end
+  for key, value in pairs(family) do config[key] = value end
+  return model(config)
 end
 
 function toy.dataset(options)
