@@ -100,6 +100,8 @@ lc_status lc_model_snapshot(lc_model *m, lc_snapshot **out);
  * parts; then nothing has changed. */
 lc_status lc_model_restore(lc_model *m, const lc_snapshot *s);
 void lc_snapshot_release(lc_snapshot *s);
+int64_t lc_snapshot_tensors(const lc_snapshot *s);
+int64_t lc_snapshot_numbers(const lc_snapshot *s); /* in all of them */
 
 /* -- generation --------------------------------------------------------------------------------- */
 typedef struct lc_generate_options {

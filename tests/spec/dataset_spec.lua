@@ -181,7 +181,8 @@ describe("sources", function()
   end)
 
   it("that are bad say where", function()
-    refuses("bad.jsonl: line 2: .*not JSON", dataset, { file = write("bad.jsonl", '{"text": "a"}\n{'), length = 1 })
+    refuses("bad.jsonl: line 2: column 1: not JSON", dataset,
+      { file = write("bad.jsonl", '{"text": "a"}\n{'), length = 1 })
     refuses('line 1: "text" is missing', dataset, { file = write("bad.jsonl", "{}\n"), length = 1 })
     refuses("the text is empty", dataset, { text = "", length = 4 })
     refuses("the text is empty", dataset, { file = write("empty.txt", ""), length = 4 })

@@ -56,7 +56,7 @@ describe("the prompt", function()
       "'a', nil, {}", { '\n"a"  nil  {}\r\n> ' },
       "x = 3", { "x = 3\r\n> " },
       "x * 2", { "\n6\r\n> " },
-      "{ 1, 'b', n = { 2 } }", { '{ 1, "b", n = table:' }, { "\r\n> " },
+      "{ 1, 'b', n = { 2 } }", { '\n{ 1, "b", n = { 2 } }\r\n> ' },
     }
   end)
 
@@ -66,6 +66,15 @@ describe("the prompt", function()
       "_ * 2", { "\n42\r\n> " },
       "_ + 1", { "\n43\r\n> " },
       "lc == require 'lacuna'", { "\ntrue\r\n> " },
+    }
+  end)
+
+  it("shows tables inside tables, bounded, and the library in words", function()
+    session {
+      "{ 1, { x = {} }, { { { 2 } } } }", { "\n{ 1, { x = {} }, { { { ... } } } }\r\n> " },
+      "t = {} for i = 1, 99 do t[i] = { i, i, i, i, i, i, i } end", { "\r\n> " },
+      "t", { "{ 1, 1, 1, 1, 1, ... 2 more }" }, { "... 79 more }\r\n> " },
+      "lc", { "\nlacuna 0.1.0: " }, { "\r\n> " },
     }
   end)
 

@@ -116,6 +116,10 @@ describe("a run's directory", function()
     assert.matches('"claim":"two is more than one","holds":true', read "metrics.jsonl", 1, true)
   end)
 
+  it("suggests a method for one that it has not", function()
+    fails(recipe "run:lgo {}", "run has no 'lgo' (did you mean 'log'?)")
+  end)
+
   it("is one for each run: two of one name are refused, two names go on in their own", function()
     fails(recipe [[lc.run { name = "my run" }]],
       ("run: 'my run' would share %s/my-run with 'My Run', which is open; give each run of a recipe its own"
