@@ -7,10 +7,11 @@ local cli = require "tests.cli"
 local files = require "lacuna.core.files"
 local sampling = require "tests.sampling"
 local tiny = require "tests.tiny"
+local temporary = dofile "tests/temporary.lua"
 
 local directory
 setup(function()
-  directory = os.tmpname() .. ".bad"
+  directory = temporary(".bad")
   files.make_dirs(directory)
 end)
 teardown(function() files.remove_tree(directory) end)

@@ -2,6 +2,7 @@
 
 local lc = require "lacuna"
 local files = require "lacuna.core.files"
+local temporary = dofile "tests/temporary.lua"
 
 local bytes = lc.tokenizer.bytes()
 local alphabet = "abcdefghijklmnopqrstuvwxyz"
@@ -21,7 +22,7 @@ end
 
 local directory
 setup(function()
-  directory = os.tmpname() .. ".dataset"
+  directory = temporary(".dataset")
   files.make_dirs(directory .. "/tiny")
 end)
 teardown(function() files.remove_tree(directory) end)

@@ -1,6 +1,7 @@
 -- Models as values of the language: selections, parameters, methods on layers, copies, files, perplexity, generation.
 
 local lc = require "lacuna"
+local temporary = dofile "tests/temporary.lua"
 
 local function tiny(options)
   local config = {
@@ -312,8 +313,7 @@ describe("copies", function()
   end)
 
   it("come back from files the same, masks included", function()
-    local directory = os.tmpname()
-    os.remove(directory)
+    local directory = temporary()
     local model = tiny { tie_word_embeddings = false, activation_function = "relu" }
     lc.prune.magnitude(model:linears "mlp", { sparsity = 0.4 })
     model:save(directory)

@@ -1,9 +1,9 @@
 -- The prompt, driven through a pseudo-terminal.
 
 local cli = require "tests.cli"
+local temporary = dofile "tests/temporary.lua"
 
-local home = os.tmpname()
-os.remove(home)
+local home = temporary()
 assert(os.execute("mkdir " .. home))
 
 local has_python = os.execute "python3 -c 'import pty' 2>/dev/null"
@@ -26,7 +26,7 @@ local function session(steps)
     end
   end
   lines[#lines + 1] = "send " .. hex "\4"
-  local script = os.tmpname()
+  local script = temporary()
   local file = assert(io.open(script, "w"))
   file:write(table.concat(lines, "\n"), "\n")
   file:close()

@@ -1,13 +1,13 @@
 -- Runs: what the directory holds, stages, run.state, the comparison of logs, claims, tables and plots.
 
 local cli = dofile "tests/cli.lua"
+local temporary = dofile "tests/temporary.lua"
 local json = require "lacuna.json"
 
 local root
 
 before_each(function()
-  root = os.tmpname()
-  os.remove(root)
+  root = temporary()
 end)
 
 after_each(function() cli.shell("rm -rf " .. root) end)
@@ -22,14 +22,12 @@ local run = lc.run { name = "My Run" }
 local recipe_path
 
 local function recipe(text, options)
-  recipe_path = recipe_path or os.tmpname()
+  recipe_path = recipe_path or temporary()
   local file = assert(io.open(recipe_path, "w"))
   file:write(PRELUDE, text)
   file:close()
   return cli.run(("--out %s %s %s"):format(root, options or "", recipe_path))
 end
-
-teardown(function() if recipe_path then os.remove(recipe_path) end end)
 
 local function read(name)
   local file = io.open(root .. "/my-run/" .. name, "rb")
@@ -181,7 +179,7 @@ describe("a disk that is full", function()
       end)
       run:log { loss = model:loss(batches[1]):item() }
     ]]
-    recipe_path = recipe_path or os.tmpname()
+    recipe_path = recipe_path or temporary()
     succeeds(recipe(text))
     local whole = read "metrics.jsonl"
     cli.shell("rm -rf " .. root)
@@ -212,7 +210,7 @@ describe("run:plot", function()
 
   it("names the package where gnuplot is missing, and goes on", function()
     local text = PRELUDE .. [[run:log { x = 1, y = 2 } print(run:plot { x = "x", y = "y" })]]
-    local path = os.tmpname()
+    local path = temporary()
     local file = assert(io.open(path, "w"))
     file:write(text)
     file:close()

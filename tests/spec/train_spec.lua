@@ -3,6 +3,7 @@
 local files = require "lacuna.core.files"
 local lc = require "lacuna"
 local tiny = dofile "tests/tiny.lua"
+local temporary = dofile "tests/temporary.lua"
 
 local function train(options, config, batches)
   local model = tiny.gpt2(config)
@@ -148,8 +149,7 @@ describe("a step", function()
   end)
 
   it("is the same whether or not the body evaluates, copies, saves and trains another model in its middle", function()
-    local batches, path = tiny.batches(4, 2, 11), os.tmpname()
-    os.remove(path)
+    local batches, path = tiny.batches(4, 2, 11), temporary()
     local function weights(look)
       local model = tiny.gpt2 { resid_pdrop = 0.2 }
       for t in lc.steps(model, batches, { steps = 4, accumulate = 2, lr = 1e-2 }) do
