@@ -94,6 +94,11 @@ $(BUILD)/$(1).list: FORCE
 	@mkdir -p $(BUILD)
 	@echo '$(2)' | cmp -s - $$@ || echo '$(2)' > $$@
 endef
+# What system.o says of the build, rewritten only when it changes: the flags and, in a checkout, the revision.
+REVISION := $(if $(wildcard .git),$(shell git describe --always --dirty --exclude='*' 2>/dev/null))
+$(BUILD)/bindings/system.o: $(BUILD)/build.list
+$(BUILD)/bindings/system.o: LUA_FLAGS += -DLC_BUILD_FLAGS='"$(strip $(CFLAGS) $(EXTRA))"' -DLC_BUILD_REVISION='"$(REVISION)"'
+$(eval $(call source-list,build,$(CFLAGS) $(EXTRA) $(REVISION)))
 $(eval $(call source-list,core,$(CORE_OBJECTS)))
 $(eval $(call source-list,language,$(LANGUAGE_OBJECTS)))
 $(eval $(call source-list,embedded,$(EMBEDDED)))

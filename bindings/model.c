@@ -520,10 +520,18 @@ static void release_snapshot(void *object) {
     lc_snapshot_release(object);
 }
 
+static int snapshot_tostring(lua_State *L) {
+    const lc_snapshot *s = lcl_check(L, 1, &LCL_SNAPSHOT);
+    lua_pushfstring(L, "snapshot of %I tensors, %I numbers", (LUAI_UACINT)lc_snapshot_tensors(s),
+                    (LUAI_UACINT)lc_snapshot_numbers(s));
+    return 1;
+}
+
+static const luaL_Reg snapshot_meta[] = {{"__tostring", snapshot_tostring}, {NULL, NULL}};
 static const luaL_Reg meta[] = {{"__newindex", model_newindex}, {"__tostring", model_tostring}, {NULL, NULL}};
 
 const lcl_type LCL_MODEL = {"lacuna.model", release_model, NULL, meta};
-const lcl_type LCL_SNAPSHOT = {"lacuna.snapshot", release_snapshot, NULL, NULL};
+const lcl_type LCL_SNAPSHOT = {"lacuna.snapshot", release_snapshot, NULL, snapshot_meta};
 
 /* -- the module --------------------------------------------------------------------------------- */
 

@@ -134,6 +134,19 @@ static int monotonic_clock(lua_State *L) {
     return 1;
 }
 
+/* What the build says of itself (Makefile); "" where it does not. */
+#ifdef __clang__
+#define LC_COMPILER __VERSION__
+#else
+#define LC_COMPILER "gcc " __VERSION__
+#endif
+#ifndef LC_BUILD_FLAGS
+#define LC_BUILD_FLAGS ""
+#endif
+#ifndef LC_BUILD_REVISION
+#define LC_BUILD_REVISION ""
+#endif
+
 int luaopen_lacuna_system(lua_State *L) {
     static const luaL_Reg functions[] = {
         {"threads", threads},
@@ -150,6 +163,12 @@ int luaopen_lacuna_system(lua_State *L) {
     luaL_newlib(L, functions);
     lua_pushliteral(L, LC_VERSION);
     lua_setfield(L, -2, "version");
+    lua_pushliteral(L, LC_COMPILER);
+    lua_setfield(L, -2, "compiler");
+    lua_pushliteral(L, LC_BUILD_FLAGS);
+    lua_setfield(L, -2, "flags");
+    lua_pushliteral(L, LC_BUILD_REVISION);
+    lua_setfield(L, -2, "revision");
     lua_pushliteral(L, LUA_RELEASE);
     lua_setfield(L, -2, "lua_release");
     return 1;

@@ -126,7 +126,7 @@ static int to(lua_State *L) {
 const lcl_function lcl_convert_functions[] = {
     {"to", to, "x:to(dtype) -> tensor",
      "x in another dtype: \"f32\", \"f64\", \"bf16\", \"f16\", \"i32\", \"i64\", \"u8\", \"bool\". Floats are cut "
-     "towards 0 for integers."},
+     "towards 0 for integers; what does not fit becomes the nearest that does, NaN 0."},
     {"item", item, "x:item() -> number", "The one number of x; a boolean for a tensor of booleans."},
     {"totable", totable, "x:totable() -> table", "Nested Lua tables with x's numbers."},
     {"tolist", totable, "x:tolist() -> table", "The same as totable."},

@@ -215,8 +215,10 @@ static int keep(lua_State *L) {
 const lcl_function lcl_reduce_functions[] = {
     REDUCE(sum, SUM, "The sum over everything, one dimension or a list of them; integers and booleans sum to i64."),
     REDUCE(mean, MEAN, "The mean; integers give f32."),
-    REDUCE(min, MIN, "The smallest; NaN wins. x:argmin says where."),
-    REDUCE(max, MAX, "The largest; NaN wins. x:argmax says where."),
+    REDUCE(min, MIN,
+           "The smallest; NaN wins. x:argmin says where: of equal ones the first, which alone has the gradient."),
+    REDUCE(max, MAX,
+           "The largest; NaN wins. x:argmax says where: of equal ones the first, which alone has the gradient."),
     REDUCE(norm, NORM, "The root of the sum of squares."),
     REDUCE(logsumexp, LOGSUMEXP, "log(sum(exp(x))), without overflow."),
     REDUCE(argmin, ARGMIN, "The index of the smallest, counted from 0; the first of equals."),

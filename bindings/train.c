@@ -236,8 +236,11 @@ static int trainer_group(lua_State *L) {
     return 0;
 }
 
+/* trainer:begin(). A loop that was abandoned in a step holds the model until it is collected: that is tried first. */
 static int trainer_begin(lua_State *L) {
-    return lcl_done(L, lc_trainer_begin(check_trainer(L)), 0);
+    lc_trainer *t = check_trainer(L);
+    if (t->model->stepping && t->model->stepping != t) lua_gc(L, LUA_GCCOLLECT);
+    return lcl_done(L, lc_trainer_begin(t), 0);
 }
 
 /* trainer:give(batch): a table {ids, labels?, attention_mask?, token_type_ids?} */

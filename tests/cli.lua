@@ -1,5 +1,6 @@
 --- Runs the interpreter under test as a person would, and catches what it prints.
 
+local temporary = dofile "tests/temporary.lua"
 local cli = { program = os.getenv "LACUNA" or "build/lacuna" }
 
 local function read(path)
@@ -14,7 +15,7 @@ end
 ---@param command string
 ---@return table {out, err, status}; a signal gives status 128 + its number, as in a shell
 function cli.shell(command)
-  local out, err = os.tmpname(), os.tmpname()
+  local out, err = temporary(), temporary()
   local _, how, code = os.execute(("{ %s\n} >%s 2>%s </dev/null"):format(command, out, err))
   return { out = read(out), err = read(err), status = how == "signal" and 128 + code or code }
 end
@@ -30,7 +31,7 @@ end
 ---@param after string|nil options after the file
 ---@param before string|nil options before it
 function cli.recipe(text, after, before)
-  local path = os.tmpname()
+  local path = temporary()
   local file = assert(io.open(path, "wb"))
   file:write(text)
   file:close()

@@ -12,15 +12,28 @@ local function quote(text)
   return "'" .. text:gsub("'", "'\\''") .. "'"
 end
 
+--- Where tests may put files; each must leave it empty.
+local folder = os.tmpname()
+os.remove(folder)
+os.execute("mkdir " .. folder)
+
 local function command_for(file)
   -- Tokens that a test caches stay out of the home directory.
-  local run = ("LACUNA_TEST_SEED=%s XDG_CACHE_HOME=build/cache timeout %s "):format(seed, TIME_LIMIT)
+  local run = ("LACUNA_TEST_SEED=%s TMPDIR=%s XDG_CACHE_HOME=build/cache timeout %s "):format(seed, folder, TIME_LIMIT)
   if file:find "_spec%.lua$" then
     return run .. os.getenv "LACUNA" .. " /usr/bin/busted --output=tests/handler.lua " .. quote(file)
   end
   local fuzzer = file:match "/fuzz_([%w_]+)$"
   local corpus = fuzzer and " tests/fuzz/corpus/" .. fuzzer or ""
   return run .. quote(file) .. corpus
+end
+
+--- What a test left in its temporary folder, which is emptied; "" when it left nothing.
+local function left_behind()
+  local pipe = assert(io.popen(("cd %s && find . -mindepth 1 | head -n 5 && rm -rf ./* ./.[!.]*"):format(folder)))
+  local names = pipe:read "a"
+  pipe:close()
+  return (names:gsub("\n", " "))
 end
 
 --- Runs one; prints what it prints except its last line, which gives the counts.
@@ -49,7 +62,9 @@ local function run(file)
     print(("%s: %d passed, %d failed%s%s"):format(name, passed, failed, skipped, note))
     if code ~= 0 and failed == 0 then print(("%s: yet it ended with %s %d"):format(name, how, code)) end
   end
-  local ended_badly = code ~= 0 and (failed or 0) == 0
+  local left = left_behind()
+  if left ~= "" then print(("%s: left files in its temporary folder: %s"):format(name, left)) end
+  local ended_badly = (code ~= 0 or left ~= "") and (failed or 0) == 0
   return passed or 0, (failed or 0) + (ended_badly and 1 or 0)
 end
 
@@ -68,6 +83,7 @@ for _, file in ipairs(files) do
     passed, failed = passed + p, failed + f
   end
 end
+os.remove(folder)
 if passed + failed == 0 then
   print(("no test has '%s' in its name"):format(only))
   failed = 1

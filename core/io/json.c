@@ -2,6 +2,7 @@
 #include "io/json.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -117,6 +118,8 @@ lc_status lc_json_parse(const char *text, size_t length, const char *name, json_
     reserve = (struct reserve){0};
     lc_free(memory);
     if (out_of_memory) return lc_fail(LC_ENOMEM, "%s: out of memory while reading JSON", name);
+    if (!value && !memchr(text, '\n', length)) /* one line, as a record of a .jsonl, whose name says which */
+        return lc_fail(LC_EFORMAT, "%s: column %d: not JSON: %s", name, error.column, error.text);
     if (!value)
         return lc_fail(LC_EFORMAT, "%s: line %d, column %d: not JSON: %s", name, error.line, error.column, error.text);
     *out = value;

@@ -105,6 +105,8 @@ lc_status lc_model_restore(lc_model *m, const lc_snapshot *s);
 /* The parameter of that name as it was, borrowed; NULL when there is none. */
 lc_tensor *lc_snapshot_find(const lc_snapshot *s, const char *name);
 void lc_snapshot_release(lc_snapshot *s);
+int64_t lc_snapshot_tensors(const lc_snapshot *s);
+int64_t lc_snapshot_numbers(const lc_snapshot *s); /* in all of them */
 
 /* -- generation --------------------------------------------------------------------------------- */
 typedef struct lc_generate_options {

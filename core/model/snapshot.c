@@ -28,6 +28,16 @@ static lc_status add_entry(void *context, lc_param *p) {
     return lc_run(LC_OP_COPY, &(lc_attr){.dtype = p->leaf->dtype}, &p->leaf, 1, &e->tensor);
 }
 
+int64_t lc_snapshot_tensors(const lc_snapshot *s) {
+    return s->n;
+}
+
+int64_t lc_snapshot_numbers(const lc_snapshot *s) {
+    int64_t sum = 0;
+    for (int64_t i = 0; i < s->n; i++) sum += lc_numel(s->entries[i].tensor);
+    return sum;
+}
+
 lc_status lc_model_snapshot(lc_model *m, lc_snapshot **out) {
     LC_TRY(lc_model_enforce(m));
     lc_snapshot *s = lc_calloc(1, sizeof *s);

@@ -112,7 +112,8 @@ lc_status lc_trainer_begin(lc_trainer *t) {
         return lc_fail(
             LC_ESTATE,
             "another training loop has a step of this model that is not updated, and both use its gradients; "
-            "call t:update() there first, or train a clone");
+            "call t:update() there, leave that loop (an iterator taken by hand: close the fourth value of lc.steps), "
+            "or train a clone");
     LC_TRY(lc_trainer_sync(t));
     LC_TRY(lc_optim_clear(&t->optim));
     release_batches(t);

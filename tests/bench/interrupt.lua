@@ -4,6 +4,7 @@
 local lc = require "lacuna"
 local system = require "lacuna.core.system"
 local test = require "lacuna.core.test"
+local temporary = dofile "tests/temporary.lua"
 
 local INSTANTS = tonumber(arg and arg[1]) or 10
 
@@ -11,8 +12,7 @@ local model = lc.model { family = "gpt2", resid_pdrop = 0, embd_pdrop = 0, attn_
 local ids, few = lc.randint(0, 50257, { 4, 256 }), lc.randint(0, 50257, { 1, 8 })
 local batch, small = { ids = ids, labels = ids }, { ids = few, labels = few }
 local optimizer = lc.optim.adamw { params = model:parameters(), lr = 1e-5 }
-local directory = os.tmpname()
-os.remove(directory)
+local directory = temporary()
 
 --- Each gives the function that is interrupted; what comes before it is not.
 local phases = {

@@ -7,10 +7,11 @@ local cli = require "tests.cli"
 local files = require "lacuna.core.files"
 local sampling = require "tests.sampling"
 local tiny = require "tests.tiny"
+local temporary = dofile "tests/temporary.lua"
 
 local directory
 setup(function()
-  directory = os.tmpname() .. ".bad"
+  directory = temporary(".bad")
   files.make_dirs(directory)
 end)
 teardown(function() files.remove_tree(directory) end)
@@ -443,6 +444,15 @@ describe("a function that misbehaves inside the engine", function()
     assert.is_true(lc.train(tiny.gpt2(), { batch }, { steps = 1 }).loss > 0)
   end
 
+  --- Calls f(x) under frames so wide that they fill Lua's stack after hundreds of levels: with narrow ones a data
+  -- function would make 50,000 models before.
+  local wide
+  wide = load("local wide, n, f, x, " .. ("_, "):rep(190) .. [[_ = ...
+    local result
+    if n > 0 then result = wide(wide, n - 1, f, x) else result = f(x) end
+    return result]])
+  wide = (function(run) return function(...) return run(run, ...) end end)(wide)
+
   for name, way in pairs(ways) do
     it("throws a table through " .. name, function()
       local ok, problem = pcall(way, function() error(thrown) end)
@@ -464,7 +474,7 @@ describe("a function that misbehaves inside the engine", function()
     end)
 
     it("calls itself without end in " .. name, function()
-      local function again() return way(again) end
+      local function again() return wide(9, way, again) end
       local ok, problem = pcall(way, again)
       assert.is_false(ok)
       if name ~= "lc.func backward" then assert.matches("stack overflow", tostring(problem)) end -- nothing records there

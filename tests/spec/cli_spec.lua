@@ -1,6 +1,7 @@
 -- The command line: what runs, what is printed where, and the exit status.
 
 local cli = require "tests.cli"
+local temporary = dofile "tests/temporary.lua"
 
 describe("a training step", function()
   local code = [[
@@ -44,8 +45,7 @@ describe("the command line", function()
   end)
 
   it("respects LUA_PATH, and finds files beside the recipe", function()
-    local directory = os.tmpname()
-    os.remove(directory)
+    local directory = temporary()
     assert(os.execute(("mkdir -p %s/lib && echo 'return 5' >%s/lib/five.lua && echo 'return 6' >%s/six.lua"):format(
       directory, directory, directory)))
     assert(os.execute(("echo 'print((require \"six\"))' >%s/recipe.lua"):format(directory)))
@@ -96,15 +96,14 @@ describe("the command line", function()
   end)
 
   it("makes and loads models in the numbers of --dtype, where the call says nothing else", function()
-    local text = [[
+    local text = ([[
       local lc = require "lacuna"
       local config = { family = "gpt2", vocab_size = 9, n_positions = 8, n_embd = 4, n_layer = 1, n_head = 1 }
-      local directory = os.tmpname() .. "-model"
+      local directory = %q
       local model = lc.model(config)
       model:save(directory)
       print(model.dtype, lc.load(directory).dtype, lc.load(directory, { dtype = "f32" }).dtype)
-      os.execute("rm -r " .. directory)
-    ]]
+    ]]):format(temporary())
     assert.equal("f64\tf64\tf32\n", cli.recipe(text, "", "--dtype f64").out)
     assert.equal("f32\tf32\tf32\n", cli.recipe(text).out)
   end)
@@ -173,8 +172,7 @@ describe("globals in a recipe", function()
   end)
 
   it("may be replaced when they exist, and made in what a recipe requires", function()
-    local directory = os.tmpname()
-    os.remove(directory)
+    local directory = temporary()
     os.execute(("mkdir %s && echo 'made = 1 return undefined' >%s/loose.lua"):format(directory, directory))
     local result = cli.recipe(([[
       package.path = "%s/?.lua"
@@ -191,7 +189,7 @@ end)
 describe("Ctrl-C", function()
   --- Runs a recipe and interrupts it once it has printed a line.
   local function interrupt(text, signals)
-    local path = os.tmpname()
+    local path = temporary()
     local file = assert(io.open(path, "w"))
     file:write(text)
     file:close()

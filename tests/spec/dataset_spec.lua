@@ -2,6 +2,7 @@
 
 local lc = require "lacuna"
 local files = require "lacuna.core.files"
+local temporary = dofile "tests/temporary.lua"
 
 local bytes = lc.tokenizer.bytes()
 local alphabet = "abcdefghijklmnopqrstuvwxyz"
@@ -21,7 +22,7 @@ end
 
 local directory
 setup(function()
-  directory = os.tmpname() .. ".dataset"
+  directory = temporary(".dataset")
   files.make_dirs(directory .. "/tiny")
 end)
 teardown(function() files.remove_tree(directory) end)
@@ -181,7 +182,8 @@ describe("sources", function()
   end)
 
   it("that are bad say where", function()
-    refuses("bad.jsonl: line 2: .*not JSON", dataset, { file = write("bad.jsonl", '{"text": "a"}\n{'), length = 1 })
+    refuses("bad.jsonl: line 2: column 1: not JSON", dataset,
+      { file = write("bad.jsonl", '{"text": "a"}\n{'), length = 1 })
     refuses('line 1: "text" is missing', dataset, { file = write("bad.jsonl", "{}\n"), length = 1 })
     refuses("the text is empty", dataset, { text = "", length = 4 })
     refuses("the text is empty", dataset, { file = write("empty.txt", ""), length = 4 })

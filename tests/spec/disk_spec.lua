@@ -8,13 +8,14 @@ local engine = require "lacuna.core.test"
 local files = require "lacuna.core.files"
 local sampling = require "tests.sampling"
 local tiny = require "tests.tiny"
+local temporary = dofile "tests/temporary.lua"
 
 local ENOSPC = 28
 local WRITES = 200 -- more than any of the calls below makes
 
 local directory
 setup(function()
-  directory = os.tmpname() .. ".disk"
+  directory = temporary(".disk")
   files.make_dirs(directory)
 end)
 teardown(function() files.remove_tree(directory) end)

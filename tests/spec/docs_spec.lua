@@ -2,6 +2,7 @@
 -- runs as a recipe.
 
 local cli = require "tests.cli"
+local temporary = dofile "tests/temporary.lua"
 
 --- All Lua blocks of a page, each with the line that it begins on.
 local function blocks(path)
@@ -52,8 +53,7 @@ describe("docs/language.md", function()
   it("prints what its comments say", function()
     local options = require "lacuna.options"
     local before, out = options.value.toy, options.value.out
-    local arguments, directory = options.arguments, os.tmpname()
-    os.remove(directory)
+    local arguments, directory = options.arguments, temporary()
     options.value.toy, options.value.out, options.arguments = true, directory, {}
     for name in pairs(package.loaded) do
       if name == "lacuna" then package.loaded[name] = nil end
@@ -61,7 +61,6 @@ describe("docs/language.md", function()
     local ok, printed, expected = xpcall(captured, debug.traceback, "docs/language.md")
     options.value.toy, options.value.out, options.arguments = before, out, arguments
     package.loaded["lacuna"] = nil
-    cli.shell("rm -rf " .. directory)
     assert(ok, printed)
     for i, want in ipairs(expected) do
       local got = printed[i] and printed[i]:gsub("^docs/language%.md:%d+: ", ""):gsub("\tdocs/language%.md:%d+: ", "\t")
@@ -73,11 +72,9 @@ end)
 
 describe("README.md", function()
   it("begins with a recipe that runs", function()
-    local directory = os.tmpname()
-    os.remove(directory)
+    local directory = temporary()
     local result = cli.recipe(table.concat(blocks("README.md")[1], "\n"), "--steps 2", "--toy --out " .. directory)
     local saved = cli.shell("ls -d " .. directory .. "/*/sparsity-0.9/model.safetensors")
-    cli.shell("rm -rf " .. directory)
     assert.same({ "", 0, 0 }, { result.err, result.status, saved.status })
   end)
 end)

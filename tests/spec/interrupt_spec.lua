@@ -8,6 +8,7 @@ local sampling = require "tests.sampling"
 local system = require "lacuna.core.system"
 local test = require "lacuna.core.test"
 local tiny = require "tests.tiny"
+local temporary = dofile "tests/temporary.lua"
 
 local INSTANTS = 50 -- for each of four kinds of work
 
@@ -104,8 +105,7 @@ describe("Ctrl-C", function()
 
   it("inside saving leaves a directory that loads as the old model or the new one, and nothing else in it", function()
     local old, new = tiny.gpt2(config), tiny.gpt2 { n_embd = 48, n_positions = 33, n_layer = 3, seed = 8 }
-    local directory = os.tmpname()
-    os.remove(directory)
+    local directory = temporary()
     old:save(directory)
     local function names()
       local pipe = assert(io.popen("ls -A " .. directory))
@@ -128,8 +128,7 @@ describe("Ctrl-C", function()
   it("is seen inside one long word, one long decoding, a large tensor of zeros and the end of a file", function()
     local tokenizer = lc.tokenizer.train { text = ("ab abab "):rep(50), vocab_size = 260 }
     local ids = tokenizer:encode "abab ab"
-    local path = os.tmpname()
-    os.remove(path)
+    local path = temporary()
     local work = {
       word = function() tokenizer:encode(("ab"):rep(100)) end,
       decoding = function() tokenizer:decode(ids) end,

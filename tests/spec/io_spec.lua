@@ -2,10 +2,11 @@
 
 local lc = require "lacuna"
 local files = require "lacuna.core.files"
+local temporary = dofile "tests/temporary.lua"
 
 local directory
 setup(function()
-  directory = os.tmpname() .. ".io"
+  directory = temporary(".io")
   files.make_dirs(directory)
 end)
 teardown(function() files.remove_tree(directory) end)

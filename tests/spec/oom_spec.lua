@@ -6,12 +6,13 @@ local engine = require "lacuna.core.test"
 local files = require "lacuna.core.files"
 local sampling = dofile "tests/sampling.lua"
 local tiny = dofile "tests/tiny.lua"
+local temporary = dofile "tests/temporary.lua"
 
 local batches = tiny.batches(2, 2, 11)
 local directory
 
 setup(function()
-  directory = os.tmpname() .. ".oom"
+  directory = temporary(".oom")
   files.make_dirs(directory)
 end)
 teardown(function() files.remove_tree(directory) end)

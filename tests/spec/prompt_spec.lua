@@ -1,9 +1,9 @@
 -- The prompt, driven through a pseudo-terminal.
 
 local cli = require "tests.cli"
+local temporary = dofile "tests/temporary.lua"
 
-local home = os.tmpname()
-os.remove(home)
+local home = temporary()
 assert(os.execute("mkdir " .. home))
 
 local has_python = os.execute "python3 -c 'import pty' 2>/dev/null"
@@ -26,7 +26,7 @@ local function session(steps)
     end
   end
   lines[#lines + 1] = "send " .. hex "\4"
-  local script = os.tmpname()
+  local script = temporary()
   local file = assert(io.open(script, "w"))
   file:write(table.concat(lines, "\n"), "\n")
   file:close()
@@ -56,7 +56,7 @@ describe("the prompt", function()
       "'a', nil, {}", { '\n"a"  nil  {}\r\n> ' },
       "x = 3", { "x = 3\r\n> " },
       "x * 2", { "\n6\r\n> " },
-      "{ 1, 'b', n = { 2 } }", { '{ 1, "b", n = table:' }, { "\r\n> " },
+      "{ 1, 'b', n = { 2 } }", { '\n{ 1, "b", n = { 2 } }\r\n> ' },
     }
   end)
 
@@ -66,6 +66,15 @@ describe("the prompt", function()
       "_ * 2", { "\n42\r\n> " },
       "_ + 1", { "\n43\r\n> " },
       "lc == require 'lacuna'", { "\ntrue\r\n> " },
+    }
+  end)
+
+  it("shows tables inside tables, bounded, and the library in words", function()
+    session {
+      "{ 1, { x = {} }, { { { 2 } } } }", { "\n{ 1, { x = {} }, { { { ... } } } }\r\n> " },
+      "t = {} for i = 1, 99 do t[i] = { i, i, i, i, i, i, i } end", { "\r\n> " },
+      "t", { "{ 1, 1, 1, 1, 1, ... 2 more }" }, { "... 79 more }\r\n> " },
+      "lc", { "\nlacuna 0.1.0: " }, { "\r\n> " },
     }
   end)
 

@@ -2,6 +2,7 @@
 -- numbers at any thread count.
 
 local cli = dofile "tests/cli.lua"
+local temporary = dofile "tests/temporary.lua"
 
 local function recipes()
   local list = {}
@@ -30,12 +31,10 @@ for _, path in ipairs(recipes()) do
     it("runs at toy scale, with the same numbers at one thread and at two", function()
       local seen = {}
       for threads = 1, 2 do
-        local directory = os.tmpname()
-        os.remove(directory)
+        local directory = temporary()
         local result = cli.run(("%s --toy --threads %d --out %s"):format(path, threads, directory))
         assert.equal(0, result.status, result.err)
         seen[threads] = metrics(directory)
-        cli.shell("rm -rf " .. directory)
       end
       assert.is_true(#seen[1] > 0)
       assert.equal(seen[1], seen[2])
@@ -45,8 +44,7 @@ end
 
 describe("recipes/quickstart.lua", function()
   it("leaves a table, a picture, and models that can be loaded with their masks", function()
-    local directory = os.tmpname()
-    os.remove(directory)
+    local directory = temporary()
     local result = cli.run("recipes/quickstart.lua --toy --out " .. directory)
     assert.equal(0, result.status, result.err)
     assert.matches("sparsity%s+pruned%s+tuned%s+dense", result.out)
@@ -55,6 +53,5 @@ describe("recipes/quickstart.lua", function()
     local sparsity = model:linears():sparsity()
     assert.is_true(math.abs(sparsity - 0.5) < 0.01)
     assert.equal(0, lc.mask.of(model):violations(model))
-    cli.shell("rm -rf " .. directory)
   end)
 end)

@@ -3,12 +3,12 @@
 
 local cli = dofile "tests/cli.lua"
 local sampling = dofile "tests/sampling.lua"
+local temporary = dofile "tests/temporary.lua"
 
 local KILLS = 50
 local VARIES = { ["manifest.json"] = true, ["timing.jsonl"] = true } -- when it began, and how long it took
 
-local root = os.tmpname()
-os.remove(root)
+local root = temporary()
 
 local function command(name, threads, resume)
   local flag = resume and "--resume" or ""
@@ -63,7 +63,6 @@ describe("a killed run", function()
     whole = contents "whole"
   end)
 
-  teardown(function() cli.shell("rm -rf " .. root) end)
 
   it("has something to lose", function()
     assert.is_not_nil(whole["checkpoints/index.json"])

@@ -1,13 +1,13 @@
 -- Runs: what the directory holds, stages, run.state, the comparison of logs, claims, tables and plots.
 
 local cli = dofile "tests/cli.lua"
+local temporary = dofile "tests/temporary.lua"
 local json = require "lacuna.json"
 
 local root
 
 before_each(function()
-  root = os.tmpname()
-  os.remove(root)
+  root = temporary()
 end)
 
 after_each(function() cli.shell("rm -rf " .. root) end)
@@ -22,14 +22,12 @@ local run = lc.run { name = "My Run" }
 local recipe_path
 
 local function recipe(text, options)
-  recipe_path = recipe_path or os.tmpname()
+  recipe_path = recipe_path or temporary()
   local file = assert(io.open(recipe_path, "w"))
   file:write(PRELUDE, text)
   file:close()
   return cli.run(("--out %s %s %s"):format(root, options or "", recipe_path))
 end
-
-teardown(function() if recipe_path then os.remove(recipe_path) end end)
 
 local function read(name)
   local file = io.open(root .. "/my-run/" .. name, "rb")
@@ -56,6 +54,9 @@ describe("a run's directory", function()
     local manifest = json.decode(read "manifest.json", "manifest")
     assert.equal(1, manifest.lacuna_format)
     assert.equal("My Run", manifest.name)
+    assert.matches("%a+ .*%d+%.%d+", manifest.engine.compiler)
+    assert.matches("^-", manifest.engine.flags)
+    assert.equal("string", type(manifest.engine.revision))
     assert.equal(PRELUDE .. "run:log { x = 1 }", manifest.recipe.text)
     for _, key in ipairs { "seed", "engine", "cpu", "threads", "blas", "params", "started" } do
       assert.is_not_nil(manifest[key], key)
@@ -128,6 +129,10 @@ describe("a run's directory", function()
     assert.equal('method,perplexity\n"the ""best"", perhaps",1.23456789\nnone,\n', read "all.csv")
   end)
 
+  it("suggests a method for one that it has not", function()
+    fails(recipe "run:lgo {}", "run has no 'lgo' (did you mean 'log'?)")
+  end)
+
   it("is one for each run: two of one name are refused, two names go on in their own", function()
     fails(recipe [[lc.run { name = "my run" }]],
       ("run: 'my run' would share %s/my-run with 'My Run', which is open; give each run of a recipe its own"
@@ -189,7 +194,7 @@ describe("a disk that is full", function()
       end)
       run:log { loss = model:loss(batches[1]):item() }
     ]]
-    recipe_path = recipe_path or os.tmpname()
+    recipe_path = recipe_path or temporary()
     succeeds(recipe(text))
     local whole = read "metrics.jsonl"
     cli.shell("rm -rf " .. root)
@@ -220,7 +225,7 @@ describe("run:plot", function()
 
   it("names the package where gnuplot is missing, and goes on", function()
     local text = PRELUDE .. [[run:log { x = 1, y = 2 } print(run:plot { x = "x", y = "y" })]]
-    local path = os.tmpname()
+    local path = temporary()
     local file = assert(io.open(path, "w"))
     file:write(text)
     file:close()

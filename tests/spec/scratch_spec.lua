@@ -4,9 +4,9 @@ local cli = dofile "tests/cli.lua"
 local json = require "lacuna.json"
 local lc = require "lacuna"
 local options = require "lacuna.options"
+local temporary = dofile "tests/temporary.lua"
 
-local root = os.tmpname()
-os.remove(root)
+local root = temporary()
 
 local function folder(name) return name:gsub("_", "-") end
 
@@ -22,8 +22,7 @@ end
 --- Runs a recipe here, at toy scale: what its file returns, and its lines. `replace` stands in for functions of lc
 -- meanwhile.
 local function play(name, replace)
-  local directory = os.tmpname()
-  os.remove(directory)
+  local directory = temporary()
   options.value.toy, options.value.out, options.arguments = true, directory, {}
   local before = {}
   for key, value in pairs(replace or {}) do
@@ -33,7 +32,6 @@ local function play(name, replace)
   local result = dofile(("recipes/scratch/%s.lua"):format(name))
   for key, value in pairs(before) do rawset(lc, key, value) end
   local lines = rows(directory, name)
-  cli.shell("rm -rf " .. directory)
   options.value.toy, options.value.out = nil, nil
   return result, lines
 end
@@ -52,8 +50,6 @@ local function column(lines, name)
   for _, line in ipairs(lines) do list[#list + 1] = line[name] end
   return list
 end
-
-teardown(function() cli.shell("rm -rf " .. root) end)
 
 local all = { "per_step", "pdp", "resprop", "gradual", "movement", "distill", "lottery", "wanda", "sparsegpt" }
 for _, name in ipairs(all) do

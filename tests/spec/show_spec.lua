@@ -2,6 +2,7 @@
 
 local lc = require "lacuna"
 local tiny = require "tests.tiny"
+local temporary = dofile "tests/temporary.lua"
 
 --- What lc.show prints for these arguments.
 local function shown(...)
@@ -75,7 +76,7 @@ describe("lc.show", function()
       return pending "needs gnuplot: apt-get install gnuplot-nox"
     end
     for _, value in ipairs { lc.randn { 100 }, lc.schedule { { 0, 0 }, { 1, 0.5 } }, tiny.gpt2():linears() } do
-      local name = os.tmpname()
+      local name = temporary()
       local path = name .. ".png"
       os.remove(name)
       lc.show(value, { file = path })

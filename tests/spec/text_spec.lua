@@ -3,6 +3,7 @@
 
 local lc = require "lacuna"
 local golden = dofile "tests/golden/text.lua"
+local temporary = dofile "tests/temporary.lua"
 
 local shared = os.getenv "LACUNA_SHARED" or "../shared/data"
 
@@ -51,7 +52,7 @@ describe("the tokenizers package agrees on", function()
   it("the merges that training learns", function()
     for _, case in ipairs { { golden.text, 400, 2, golden.merges },
                             { "ab ab abc abcd aab aaab baba abab", 300, 1, golden.every_merge } } do
-      local directory = os.tmpname() .. ".tokenizer"
+      local directory = temporary(".tokenizer")
       lc.tokenizer.train { text = case[1], vocab_size = case[2], min_frequency = case[3] }:save(directory)
       local merges = {}
       for line in io.lines(directory .. "/merges.txt") do merges[#merges + 1] = line end
@@ -99,7 +100,7 @@ describe("GPT-2's tokenizer", function()
     if not read_file(opt .. "/vocab.json") then return pending(reason) end
     local plain = lc.tokenizer(opt)
     assert.same({ 31414, 6, 127, 2335, 16, 11962 }, ids_of(plain, "Hello, my dog is cute"))
-    local copy = os.tmpname() .. ".opt"
+    local copy = temporary(".opt")
     require("lacuna.core.files").make_dirs(copy)
     for _, name in ipairs { "vocab.json", "merges.txt" } do
       local file = assert(io.open(copy .. "/" .. name, "wb"))
@@ -123,7 +124,7 @@ describe("a tokenizer", function()
   local tokenizer = lc.tokenizer.train { text = golden.text, vocab_size = 320 }
 
   it("is the same after saving and loading", function()
-    local directory = os.tmpname() .. ".tokenizer"
+    local directory = temporary(".tokenizer")
     for _, each in ipairs { tokenizer, lc.tokenizer.bytes(), lc.tokenizer "tests/golden/text/added",
                             lc.tokenizer "tests/golden/text/opt", lc.tokenizer "tests/golden/text/spaced" } do
       each:save(directory)

@@ -3,6 +3,7 @@
 local files = require "lacuna.core.files"
 local lc = require "lacuna"
 local tiny = dofile "tests/tiny.lua"
+local temporary = dofile "tests/temporary.lua"
 
 local function train(options, config, batches)
   local model = tiny.gpt2(config)
@@ -148,8 +149,7 @@ describe("a step", function()
   end)
 
   it("is the same whether or not the body evaluates, copies, saves and trains another model in its middle", function()
-    local batches, path = tiny.batches(4, 2, 11), os.tmpname()
-    os.remove(path)
+    local batches, path = tiny.batches(4, 2, 11), temporary()
     local function weights(look)
       local model = tiny.gpt2 { resid_pdrop = 0.2 }
       for t in lc.steps(model, batches, { steps = 4, accumulate = 2, lr = 1e-2 }) do
@@ -187,6 +187,23 @@ describe("a step", function()
     model:restore(before)
     pcall(function() for _ in lc.steps(model, batches, { steps = 2 }) do error "enough" end end)
     prune() -- a dropped step is over
+  end)
+
+  it("is dropped when its loop was abandoned and nothing refers to it any more", function()
+    local model, batches = tiny.gpt2(), tiny.batches(2, 2, 11)
+    local before = tiny.weights(model)
+    local advance, loop, _, closing = lc.steps(model, batches, { steps = 2 })
+    advance(loop)
+    local refusal = message(lc.train, model, batches, { steps = 1 })
+    assert.matches("close the fourth value of lc.steps", refusal, 1, true)
+    assert.same(before, tiny.weights(model))
+    getmetatable(closing).__close(closing)
+    lc.train(model, batches, { steps = 1 })
+    do
+      local next_step, state = lc.steps(model, batches, { steps = 2 })
+      next_step(state)
+    end
+    assert.equal(1, lc.train(model, batches, { steps = 1 }).steps)
   end)
 
   it("counts its multiply-adds, the last backward pass included", function()
@@ -286,6 +303,13 @@ describe("a step", function()
 end)
 
 describe("a function of batches", function()
+  it("that gives none is refused", function()
+    for _, loop in ipairs { lc.train, function(...) for _ in lc.steps(...) do error "a step" end end } do
+      local refusal = message(loop, tiny.gpt2(), function() return nil end, { steps = 3 })
+      assert.matches("steps: the data is empty: its function gave no batch", refusal, 1, true)
+    end
+  end)
+
   it("may end the loop", function()
     local model, batches = tiny.gpt2(), tiny.batches(5, 2, 11)
     local result = lc.train(model, function(i) return batches[i] end, { steps = 9, accumulate = 2, lr = 1e-2 })

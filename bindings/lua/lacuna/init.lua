@@ -70,6 +70,11 @@ return setmetatable({}, {
   __name = "lacuna",
   __names = names, -- for suggestions, completion and help
 
+  __tostring = function()
+    return ("lacuna %s: %d names; Tab after `lc.` lists them, help(lc.train) explains one"):format(
+      require("lacuna.core.system").version, #names())
+  end,
+
   __index = function(self, name)
     local value
     if in_toy[name] and require("lacuna.options").value.toy then

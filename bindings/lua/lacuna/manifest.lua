@@ -38,7 +38,11 @@ local function present(name, params)
   return {
     lacuna_format = FORMAT, name = name, recipe = recipe(), params = copy(params), options = common(),
     seed = random.seed(),
-    engine = { version = system.version, lua = _VERSION }, cpu = system.cpu(), threads = system.threads(),
+    engine = {
+      version = system.version, revision = system.revision, compiler = system.compiler, flags = system.flags,
+      lua = _VERSION,
+    },
+    cpu = system.cpu(), threads = system.threads(),
     blas = blas(), files = {},
     started = os.date "!%Y-%m-%dT%H:%M:%SZ",
   }

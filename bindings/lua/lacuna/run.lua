@@ -22,7 +22,10 @@ local FORMAT = 1
 local OWN = { ["manifest.json"] = true, ["metrics.jsonl"] = true, ["timing.jsonl"] = true }
 
 local run_methods = {}
-local run_meta = { __name = "run", __index = run_methods }
+local run_meta = { __name = "run" }
+
+-- Fields that a run may be without.
+local optional = { closed = true, index = true, lines = true, lock = true, manifest = true, stage_name = true }
 
 function run_meta.__tostring(run)
   return ("run %s in %s: %d stages done, %d lines logged"):format(run.name, run.dir, #run.index.stages, #run.lines)
@@ -252,5 +255,16 @@ for name, method in pairs(require "lacuna.plots") do run_methods[name] = method 
 local for_users = {} -- for help: without what training loops call
 for name, method in pairs(run_methods) do for_users[name] = method end
 for name, method in pairs(require "lacuna.loops") do run_methods[name] = method end
+
+local user_names = {}
+for name in pairs(for_users) do user_names[#user_names + 1] = name end
+
+function run_meta.__names() return user_names end -- for completion
+
+function run_meta.__index(_, name)
+  local method = run_methods[name]
+  if method or optional[name] then return method end
+  errors.fail("%s", errors.no_field("run", tostring(name), user_names))
+end
 
 return { run = open, methods = for_users }

@@ -274,6 +274,7 @@ local function begin_step(loop)
   if not batches then
     trainer:drop()
     loop.step, loop.current = loop.step - 1, nil
+    if loop.step == loop.options.start then errors.fail "steps: the data is empty: its function gave no batch" end
     return nil
   end
   if loop.objective then run_objective(loop, t, batches) else trainer:forward() end
