@@ -5,6 +5,7 @@ local lc = require "lacuna"
 
 local cli = dofile "tests/cli.lua"
 local tiny = dofile "tests/tiny.lua"
+local temporary = dofile "tests/temporary.lua"
 local golden = lc.io.open "tests/golden/pruning/expected.safetensors"
 local data = { { ids = golden.ids, attention_mask = golden.attention_mask } }
 local PADS, TOKENS = 4, 6 * 12
@@ -305,7 +306,7 @@ describe("bad input to calibration", function()
       warn "@off"
       warn "not shown"
     ]]
-    local file = os.tmpname()
+    local file = temporary()
     local handle = io.open(file, "w")
     handle:write(script)
     handle:close()

@@ -4,6 +4,7 @@
 
 local lc = require "lacuna"
 local tiny = dofile "tests/tiny.lua"
+local temporary = dofile "tests/temporary.lua"
 
 local variants = {
   llama = {
@@ -146,8 +147,7 @@ for _, family in ipairs(families) do
     it("comes back from files the same, held masks included", function()
       local model = tiny.decoder(family)
       lc.prune.magnitude(model:linears(), { sparsity = 0.4 })
-      local directory = os.tmpname()
-      os.remove(directory)
+      local directory = temporary()
       model:save(directory)
       local back = lc.load(directory)
       assert(same(model:logits(ids), back:logits(ids)))

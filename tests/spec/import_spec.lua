@@ -2,6 +2,7 @@
 -- tests/golden/gguf_models.py) and llama2.c.
 
 local lc = require "lacuna"
+local temporary = dofile "tests/temporary.lua"
 local GOLDEN = "tests/golden/"
 local STORIES = "../shared/data/models/stories260K"
 
@@ -12,8 +13,7 @@ end
 
 --- A scratch directory that is gone after `fn`.
 local function in_directory(fn)
-  local directory = os.tmpname()
-  os.remove(directory)
+  local directory = temporary()
   os.execute("mkdir " .. directory)
   local ok, message = pcall(fn, directory)
   os.execute("rm -r " .. directory)

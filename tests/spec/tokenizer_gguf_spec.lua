@@ -2,6 +2,7 @@
 
 local lc = require "lacuna"
 local files = require "lacuna.core.files"
+local temporary = dofile "tests/temporary.lua"
 
 local shared = os.getenv "LACUNA_SHARED" or "../shared/data"
 
@@ -21,7 +22,7 @@ local function gguf(metadata)
       for _, each in ipairs(value) do out[#out + 1] = format:pack(each) end
     end
   end
-  local path = os.tmpname() .. ".gguf"
+  local path = temporary(".gguf")
   local file = assert(io.open(path, "wb"))
   file:write(table.concat(out))
   file:close()
@@ -52,7 +53,7 @@ describe("a GGUF file's tokenizer", function()
       assert.is_true(ok, tokenizer)
       assert.same(wanted, tokenizer:encode(" ab11<|end|>"):totable(), pre)
       assert.equal(" ab11<|end|>", tokenizer:decode(wanted))
-      local directory = os.tmpname() .. ".tokenizer"
+      local directory = temporary(".tokenizer")
       tokenizer:save(directory)
       assert.equal(tokenizer:hash(), lc.tokenizer(directory):hash())
       files.remove_tree(directory)
@@ -104,7 +105,7 @@ describe("llama2.c's tokenizer", function()
   end)
 
   it("names a file that is none", function()
-    local path = os.tmpname() .. ".bin"
+    local path = temporary(".bin")
     local file = assert(io.open(path, "wb"))
     file:write(("<i4fi4"):pack(5, 1, 100) .. "short")
     file:close()

@@ -5,6 +5,7 @@
 local lc = require "lacuna"
 local files = require "lacuna.core.files"
 local json = require "lacuna.json"
+local temporary = dofile "tests/temporary.lua"
 local golden = dofile "tests/golden/tokenizer_json.lua"
 
 local function read_file(path)
@@ -16,7 +17,7 @@ end
 
 --- A directory with the given files, name -> text.
 local function directory_with(contents)
-  local directory = os.tmpname() .. ".tokenizer"
+  local directory = temporary(".tokenizer")
   files.make_dirs(directory)
   for name, text in pairs(contents) do
     local file = assert(io.open(directory .. "/" .. name, "wb"))
@@ -53,7 +54,7 @@ describe("a loaded tokenizer.json", function()
                                   ["chat_template.jinja"] = template }
     local tokenizer = lc.tokenizer(from)
     files.remove_tree(from)
-    local to = os.tmpname() .. ".tokenizer"
+    local to = temporary(".tokenizer")
     tokenizer:save(to)
     assert.equal(source, read_file(to .. "/tokenizer.json"))
     assert.equal(config, read_file(to .. "/tokenizer_config.json"))
@@ -65,7 +66,7 @@ describe("a loaded tokenizer.json", function()
   end)
 
   it("without a configuration gets one that says how texts begin and end", function()
-    local to = os.tmpname() .. ".tokenizer"
+    local to = temporary(".tokenizer")
     lc.tokenizer("tests/golden/tokenizer_json/llama2"):save(to)
     local config = json.decode(read_file(to .. "/tokenizer_config.json"), "config")
     files.remove_tree(to)
