@@ -355,8 +355,9 @@ static void test_left_alone_and_refused(void) {
     lc_model_release(m);
 }
 
-/* Out of memory anywhere: a clear status, nothing leaked; layers are refined or as they were. */
-static void test_failing_allocations(void) {
+/* Out of memory anywhere, in pruning with after-steps or in these alone: a clear status, nothing leaked; layers are done
+ * or as they were. */
+static void test_failing_allocations(bool at_once) {
     lc_refine_options o = lc_refine_defaults();
     o.swap = o.reconstruct = true;
     for (uint64_t n = 1;; n++) {
@@ -366,17 +367,18 @@ static void test_failing_allocations(void) {
         lc_mask *first = NULL, *mask = NULL;
         CHECK_OK(lc_select_matching(m, LC_PART_LINEAR, "mlp", &layers));
         CHECK_OK(lc_model_snapshot(m, &dense));
-        CHECK_OK(prune_half(layers, NULL, &first));
+        if (!at_once) CHECK_OK(prune_half(layers, NULL, &first));
         size_t before = lc_memory_get().live;
         lc_memory_fail_at(n);
-        lc_status status = refine_half(layers, dense, &o, &mask);
+        lc_status status = at_once ? prune_half(layers, &o, &mask) : refine_half(layers, dense, &o, &mask);
         lc_memory_fail_at(0);
         CHECK(!status || (status == LC_ENOMEM && !mask));
-        CHECK(!status || lc_memory_get().live == before);
+        CHECK(!status || at_once || lc_memory_get().live == before);
         for (int64_t i = 0; i < layers->n; i++) {
             int64_t zeros = 0;
-            CHECK_OK(lc_param_zeros(lc_selected_layer(layers, i)->weight, &zeros));
-            CHECK(zeros == 72);
+            lc_param *p = lc_selected_layer(layers, i)->weight;
+            CHECK_OK(lc_param_zeros(p, &zeros));
+            CHECK(zeros == (p->held ? 72 : 0) && (p->held || (at_once && status)));
         }
         lc_mask_release(first);
         lc_mask_release(mask);
@@ -404,6 +406,7 @@ int main(void) {
     test_on_model(false, true);
     test_on_model(true, true);
     test_left_alone_and_refused();
-    test_failing_allocations();
+    test_failing_allocations(false);
+    test_failing_allocations(true);
     return check_done();
 }
