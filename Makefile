@@ -176,7 +176,7 @@ endif
 build/peer/ready:
 	@sh .ci/packages.sh install peers
 	python3 -m venv build/peer
-	build/peer/bin/pip install --quiet torch transformers safetensors tokenizers
+	build/peer/bin/pip install --quiet torch transformers accelerate safetensors tokenizers gguf
 	@touch $@
 
 peers: $(LACUNA)

@@ -7,6 +7,8 @@
 
 #include "base/memory.h"
 
+#define MAX_NAME 200 /* of a module, class or function */
+
 typedef struct machine {
     const lc_pickle_reader *reader;
     const uint8_t *bytes;
@@ -311,12 +313,17 @@ static lc_status run_instance(machine *m, int unused) {
     return fail(m, "an instance of a class");
 }
 
+/* A long text in the memo would be copied as often as it is named. */
+static bool is_name(const lc_pickled *v) {
+    return v->kind == LC_PICKLE_STRING && v->count <= MAX_NAME && !memchr(v->text, 0, (size_t)v->count);
+}
+
 static lc_status run_stack_global(machine *m, int unused) {
     (void)unused;
     lc_pickled *name = NULL, *module = NULL;
     LC_TRY(pop(m, &name));
     LC_TRY(pop(m, &module));
-    if (name->kind != LC_PICKLE_STRING || module->kind != LC_PICKLE_STRING) return fail(m, "a name is not a string");
+    if (!is_name(module) || !is_name(name)) return fail(m, "a name is not a short string without zero bytes");
     const char *a = lc_arena_strndup(m->reader->arena, module->text, (size_t)module->count);
     const char *b = a ? lc_arena_strndup(m->reader->arena, name->text, (size_t)name->count) : NULL;
     return b ? push_global(m, a, b) : LC_ENOMEM;

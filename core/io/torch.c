@@ -6,6 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A long text in the memo could be copied as often as it is named. */
+#define MAX_KEY 200  /* of a storage; torch.save counts them */
+#define MAX_NAME 500 /* of a tensor */
+
 /* Tags of objects. */
 enum { ORDERED_DICT, REBUILD_TENSOR, REBUILD_PARAMETER, STORAGE_CLASS, STORAGE, TENSOR };
 
@@ -73,12 +77,17 @@ static bool read_sizes(const lc_pickled *tuple, int *n, int64_t *out) {
     return true;
 }
 
+static bool is_empty(const stored_tensor *s) {
+    for (int d = 0; d < s->ndim; d++)
+        if (s->shape[d] == 0) return true;
+    return false;
+}
+
 /* Elements between the first and the last of a tensor, both included; false when that goes beyond `limit`. */
 static bool find_span(const stored_tensor *s, uint64_t limit, uint64_t *span) {
     uint64_t last = 0;
     *span = 0;
-    for (int d = 0; d < s->ndim; d++)
-        if (s->shape[d] == 0) return true;
+    if (is_empty(s)) return true;
     for (int d = 0; d < s->ndim; d++) {
         uint64_t steps = (uint64_t)s->shape[d] - 1, stride = (uint64_t)s->strides[d];
         if (steps && stride > (limit - last) / steps) return false;
@@ -101,6 +110,7 @@ static lc_status rebuild_tensor(lc_torch *t, const lc_pickled *arguments, lc_pic
                        t->path, LC_MAX_DIMS);
     s->storage = a[0]->object;
     s->offset = a[1]->integer;
+    if (is_empty(s)) s->offset = 0; /* PyTorch's may lie behind the storage */
     uint64_t span, count = s->storage->count;
     if ((uint64_t)s->offset > count || !find_span(s, count - (uint64_t)s->offset, &span))
         return lc_fail(LC_EFORMAT, "%s: a tensor of shape %s ends past the end of its storage of %" PRIu64 " elements",
@@ -127,6 +137,8 @@ static lc_status find_storage(void *context, const lc_pickled *id, lc_pickled **
         !is_object(a[1], STORAGE_CLASS) || a[2]->kind != LC_PICKLE_STRING || a[4]->kind != LC_PICKLE_INT ||
         a[4]->integer < 0 || (id->count > 5 && a[5]->kind != LC_PICKLE_NONE))
         return lc_fail(LC_EFORMAT, "%s: a storage is not described by its class, key, place and size", t->path);
+    if (a[2]->count > MAX_KEY || memchr(a[2]->text, 0, (size_t)a[2]->count))
+        return lc_fail(LC_EFORMAT, "%s: a storage's key is not a short string without zero bytes", t->path);
     lc_torch_storage *s = lc_arena_alloc(t->arena, sizeof *s);
     if (!s) return LC_ENOMEM;
     *s = (lc_torch_storage){.type = a[1]->object, .count = (uint64_t)a[4]->integer};
@@ -206,8 +218,8 @@ static size_t common_prefix(const lc_pickled *dict) {
 
 static bool is_contiguous(const stored_tensor *s) {
     int64_t next = 1;
+    if (is_empty(s)) return true; /* whatever its other sizes, whose product may be beyond 64 bits */
     for (int d = s->ndim - 1; d >= 0; d--) {
-        if (s->shape[d] == 0) return true;
         if (s->shape[d] > 1 && s->strides[d] != next) return false;
         next *= s->shape[d];
     }
@@ -217,8 +229,7 @@ static bool is_contiguous(const stored_tensor *s) {
 /* A view that repeats elements may be larger than the file, and is not read then. */
 static lc_status check_size(const lc_torch *t, const char *name, const stored_tensor *s) {
     uint64_t bytes = s->storage->type->size;
-    for (int d = 0; d < s->ndim; d++)
-        if (s->shape[d] == 0) return LC_OK;
+    if (is_empty(s)) return LC_OK;
     for (int d = 0; d < s->ndim; d++) {
         if ((uint64_t)s->shape[d] > t->file_size / bytes)
             return lc_fail(LC_EFORMAT,
@@ -234,6 +245,9 @@ static lc_status add_tensor(lc_torch *t, lc_weights *w, const lc_pickled *key, s
     if (key->kind != LC_PICKLE_STRING || key->count == 0 || memchr(key->text, 0, (size_t)key->count))
         return lc_fail(LC_EFORMAT, "%s: a tensor's name is %s, expected a string without zero bytes", t->path,
                        key->kind == LC_PICKLE_STRING ? "empty or has a zero byte" : lc_pickle_describe(key));
+    if (key->count > MAX_NAME)
+        return lc_fail(LC_EFORMAT, "%s: the name of a tensor, %.40s..., has more than %d bytes", t->path, key->text,
+                       MAX_NAME);
     const char *name = lc_arena_strndup(lc_weights_arena(w), key->text + prefix, (size_t)key->count - prefix);
     if (!name) return LC_ENOMEM;
     LC_TRY(check_size(t, name, s));

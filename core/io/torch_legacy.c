@@ -10,8 +10,11 @@
 
 #define PROTOCOL 1001
 
-/* The whole pickle of the magic number 0x1950a86a20f9469cfc6c. */
-static const uint8_t magic[] = {0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
+#define PROTO_BYTES 2 /* before the magic number: the opcode PROTO */
+#define FRAME_BYTES 9 /* and FRAME, from protocol 4 on */
+
+/* The pickle of the magic number 0x1950a86a20f9469cfc6c, without what stands before it. */
+static const uint8_t magic[] = {0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
 
 /* Any pickle that is not the header of safetensors; those that torch.save did not write are refused by name. */
 static bool is_pickle(const uint8_t *head, size_t length) {
@@ -108,12 +111,17 @@ static lc_status check_machine(const lc_torch *t, const lc_pickled *protocol, co
     return LC_OK;
 }
 
+/* Where the magic number's pickle ends; 0 when the file begins otherwise. */
+static size_t find_magic_end(const char *bytes, size_t length) {
+    size_t at = length > PROTO_BYTES && (uint8_t)bytes[PROTO_BYTES] == 0x95 ? PROTO_BYTES + FRAME_BYTES : PROTO_BYTES;
+    return length >= at + sizeof magic && !memcmp(bytes + at, magic, sizeof magic) ? at + sizeof magic : 0;
+}
+
 /* The pickles stand in `bytes`, the file's beginning. */
 static lc_status read_pickles(lc_weights *w, lc_torch *t, lc_reader *reader, const char *bytes, size_t length) {
     lc_pickled *parts[4]; /* protocol, machine, value, keys */
-    size_t at = sizeof magic, used;
-    if (length < sizeof magic || memcmp(bytes, magic, sizeof magic))
-        return lc_fail(LC_EFORMAT, "%s: a pickle that torch.save did not write", t->path);
+    size_t at = find_magic_end(bytes, length), used;
+    if (!at) return lc_fail(LC_EFORMAT, "%s: a pickle that torch.save did not write", t->path);
     for (int i = 0; i < 4; i++) {
         LC_TRY(lc_torch_unpickle(t, bytes + at, length - at, &used, &parts[i]));
         at += used;

@@ -48,7 +48,7 @@ static lc_status place(lc_torch *t, lc_torch_storage *s) {
 
 /* Tensors are little-endian unless an entry says otherwise, and TorchScript archives hold code. */
 static lc_status check_kind(const lc_torch *t, const archive *a) {
-    char name[300], order[8] = "little";
+    char name[300], order[8] = "";
     snprintf(name, sizeof name, "%sconstants.pkl", a->directory);
     if (lc_zip_find(a->zip, name) >= 0)
         return lc_fail(LC_EFORMAT, "%s: a TorchScript module; save its state_dict() with torch.save", t->path);
@@ -57,10 +57,7 @@ static lc_status check_kind(const lc_torch *t, const archive *a) {
     uint64_t size;
     if (entry < 0) return LC_OK;
     LC_TRY(lc_zip_size(a->zip, entry, &size));
-    if (size < sizeof order) {
-        LC_TRY(lc_zip_read(a->zip, entry, 0, order, (size_t)size));
-        order[size] = '\0';
-    }
+    LC_TRY(lc_zip_read(a->zip, entry, 0, order, (size_t)lc_min((int64_t)size, (int64_t)sizeof order - 1)));
     return strcmp(order, "little")
                ? lc_fail(LC_EFORMAT, "%s: not little-endian: its byteorder is \"%s\"", t->path, order)
                : LC_OK;

@@ -95,7 +95,8 @@ static void test_bad_pickles(void) {
     BAD("cos\nsystem\n.", "asked for os.system");
     BAD("(\x8c\2idios\nsystem\n.", "asked for os.system");
     BAD("\x8c\2os\x8c\6system\x93.", "asked for os.system");
-    BAD("K\1K\2\x93.", "a name is not a string");
+    BAD("K\1K\2\x93.", "a name is not a short string without zero bytes");
+    BAD("\x8c\3o\0s\x8c\1x\x93.", "a name is not a short string without zero bytes");
     BAD("cos", "a line has no end");
     BAD("K\1)R.", "a call of what is not a function");
     BAD("K\1Q.", "asked for a persistent id");
@@ -150,7 +151,10 @@ static void test_hostile_files(void) {
     CHECK_OK(open_and_close(LEGACY_FILE(ONE(TENSOR(STORAGE("\2"), "\2", "K\0\x85", "K\1\x85")), KEYS)));
     REFUSED(ONE(TENSOR(STORAGE("\2"), "\1", "K\2\x85", "K\1\x85")), KEYS,
             "a tensor of shape (2) ends past the end of its storage of 2 elements");
-    REFUSED(ONE(TENSOR(STORAGE("\2"), "\3", "K\0\x85", "K\1\x85")), KEYS, "ends past the end of its storage");
+    CHECK_OK(open_and_close(LEGACY_FILE(ONE(TENSOR(STORAGE("\2"), "\3", "K\0\x85", "K\1\x85")), KEYS)));
+#define LARGE "\x8a\x8\0\0\0\0\0\0\0\x40" /* 2^62; the product of two is beyond 64 bits */
+    CHECK_OK(open_and_close(
+        LEGACY_FILE(ONE(TENSOR(STORAGE("\2"), "\0", "K\0" LARGE LARGE "\x87", LARGE LARGE "K\1\x87")), KEYS)));
     REFUSED(ONE(TENSOR(STORAGE("\2"), "\0", "\x8a\x8\0\0\0\0\0\0\0\x40\x85", "\x8a\x8\0\0\0\0\0\0\0\x40\x85")), KEYS,
             "ends past the end of its storage");
     REFUSED(ONE(TENSOR(STORAGE("\2"), "\0", "\x8a\x8\0\0\0\0\0\0\0\x40\x85", "K\0\x85")), KEYS,
@@ -158,6 +162,8 @@ static void test_hostile_files(void) {
     REFUSED(ONE(TENSOR(STORAGE("\2"), "\0", "J\xff\xff\xff\xff\x85", "K\1\x85")), KEYS,
             "a tensor is not described by a storage, an offset, sizes and strides");
     REFUSED(ONE(TENSOR(STORAGE("\2"), "\0", "K\2\x85", "K\1K\1\x86")), KEYS, "a tensor is not described");
+    REFUSED(ONE(TENSOR("(\x8c\7storagectorch\nFloatStorage\n\x8c\3k\0k\x8c\3cpuK\2NtQ", "\0", "K\2\x85", "K\1\x85")),
+            KEYS, "a storage's key is not a short string without zero bytes");
     REFUSED(ONE(TENSOR("N", "\0", "K\2\x85", "K\1\x85")), KEYS, "a tensor is not described");
     REFUSED(ONE(TENSOR(STORAGE("\3"), "\0", "K\2\x85", "K\1\x85")), KEYS, "storage k is described in two ways");
     REFUSED(ONE(TENSOR(STORAGE("\xff"), "\0", "K\2\x85", "K\1\x85")), KEYS,
