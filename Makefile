@@ -193,6 +193,7 @@ bench: $(LACUNA) $(BENCHES)
 
 bench-peers: $(LACUNA)
 	LACUNA=$(LACUNA) $(PEER) tests/bench/compare.py
+	LACUNA=$(LACUNA) $(PEER) tests/bench/sparsegpt.py
 
 $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o $(LIBRARY)
 	@mkdir -p $(@D)
