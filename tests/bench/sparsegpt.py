@@ -17,7 +17,7 @@ import time
 import peer
 from compare import HERE, LACUNA, run
 
-SPARSITY, LENGTH, ROWS = 0.5, 512, 4  # ROWS: windows in one forward pass, the fastest of 1, 2, 4, 8 and 16
+SPARSITY, LENGTH, ROWS = 0.5, 512, 4  # ROWS: windows in one forward pass
 
 
 # -- the published algorithm ---------------------------------------------------------------------------------------------
