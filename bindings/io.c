@@ -24,7 +24,7 @@ static const lcl_type FILE_TYPE = {"lacuna.tensorfile", release_file, NULL, file
 /* -- reading -- */
 
 static int open_file(lua_State *L) {
-    const char *path = lcl_string(L, 1);
+    const char *path = lcl_path(L, 1);
     lc_weights **slot = lcl_push(L, &FILE_TYPE);
     return lcl_done(L, lc_weights_open(path, slot), 1);
 }
@@ -166,7 +166,7 @@ static const lcl_option save_rows[] = {
 static const lcl_option_set save_set = {"save", save_rows};
 
 static int save(lua_State *L) {
-    const char *path = lcl_string(L, 1), *dtype_name = NULL;
+    const char *path = lcl_path(L, 1), *dtype_name = NULL;
     if (!lua_istable(L, 2)) lcl_expected(L, 2, "a table {name = tensor}");
     lua_settop(L, 3);
     lcl_options(L, 3, &save_set, &dtype_name);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/pool.h"
 
@@ -148,6 +149,16 @@ static const lcl_type TEXT = {"lacuna.text", lc_free, NULL, NULL};
 char **lcl_text(lua_State *L) {
     lcl_register(L, &TEXT); /* does nothing but the first time */
     return lcl_push(L, &TEXT);
+}
+
+const char *lcl_path(lua_State *L, int arg) {
+    const char *path = lcl_string(L, arg);
+    char **expanded = lcl_text(L);
+    lcl_done(L, lc_path_expand(path, expanded), 0);
+    lua_pushstring(L, *expanded);
+    lua_replace(L, arg);
+    lua_pop(L, 1);
+    return lua_tostring(L, arg);
 }
 
 void lcl_close(lua_State *L, int index) {

@@ -41,6 +41,8 @@ void *lcl_test(lua_State *L, int arg, const lcl_type *type);
 lc_tensor *lcl_peek(lua_State *L, int index);
 /* Pushes an empty slot for text that core allocates (lc_free), which is freed with the value. */
 char **lcl_text(lua_State *L);
+/* The string at `arg` as a path: "~" at its beginning is $HOME, put into the argument's place. */
+const char *lcl_path(lua_State *L, int arg);
 /* Frees the object of the handle at `index` now, whoever holds the handle; later use of it raises. */
 void lcl_close(lua_State *L, int index);
 

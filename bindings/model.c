@@ -330,7 +330,7 @@ static int model_restore(lua_State *L) {
 
 static int model_save(lua_State *L) {
     lc_model *m = check(L);
-    return lcl_done(L, lc_model_save(m, lcl_string(L, 2)), 0);
+    return lcl_done(L, lc_model_save(m, lcl_path(L, 2)), 0);
 }
 
 /* -- perplexity --------------------------------------------------------------------------------- */

@@ -101,7 +101,7 @@ static int decode(lua_State *L) {
 }
 
 static int save(lua_State *L) {
-    return lcl_done(L, lc_tokenizer_save(check(L), lcl_string(L, 2)), 0);
+    return lcl_done(L, lc_tokenizer_save(check(L), lcl_path(L, 2)), 0);
 }
 
 /* Pushes the id; nil for none. */
@@ -183,7 +183,7 @@ static int bytes(lua_State *L) {
 
 /* A directory, a tokenizer.json, a .gguf, llama2.c's .bin, or a name of the hub's cache. */
 static int load(lua_State *L) {
-    const char *name = lcl_string(L, 1), *dot = strrchr(name, '.');
+    const char *name = lcl_path(L, 1), *dot = strrchr(name, '.');
     char **directory = lcl_text(L);
     bool file = dot && (!strcmp(dot, ".json") || !strcmp(dot, ".gguf") || !strcmp(dot, ".bin"));
     if (!file) lcl_done(L, lc_hub_resolve(name, directory), 0);

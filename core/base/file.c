@@ -421,6 +421,14 @@ char *lc_path_join(const char *dir, const char *name) {
     return lc_strbuf_take(&b, &path, NULL) ? NULL : path;
 }
 
+lc_status lc_path_expand(const char *path, char **out) {
+    const char *home = getenv("HOME");
+    bool in_home = path[0] == '~' && (path[1] == '\0' || path[1] == '/') && home && *home;
+    lc_strbuf b = {0};
+    lc_strbuf_printf(&b, "%s%s", in_home ? home : "", path + in_home);
+    return lc_strbuf_take(&b, out, NULL);
+}
+
 /* -- directories that appear whole -- */
 
 /* The directory that holds `path`, made when it is missing. */

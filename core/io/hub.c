@@ -24,22 +24,21 @@ static bool is_hub_name(const char *name) {
 
 /* The cache directory, and in `from` the variable that decided it. */
 static lc_status hub_directory(char **out, const char **from) {
+    static const struct {
+        const char *variable, *inside;
+    } places[] = {{"HF_HUB_CACHE", ""},
+                  {"HF_HOME", "/hub"},
+                  {"XDG_CACHE_HOME", "/huggingface/hub"},
+                  {"HOME", "/.cache/huggingface/hub"}};
+    size_t i = 0;
+    while (i < 3 && !environment(places[i].variable)) i++;
+    const char *value = environment(places[i].variable);
+    char *base = NULL;
     lc_strbuf b = {0};
-    const char *value;
-    if ((value = environment("HF_HUB_CACHE"))) {
-        *from = "HF_HUB_CACHE";
-        lc_strbuf_puts(&b, value);
-    } else if ((value = environment("HF_HOME"))) {
-        *from = "HF_HOME";
-        lc_strbuf_printf(&b, "%s/hub", value);
-    } else if ((value = environment("XDG_CACHE_HOME"))) {
-        *from = "XDG_CACHE_HOME";
-        lc_strbuf_printf(&b, "%s/huggingface/hub", value);
-    } else {
-        *from = "HOME";
-        value = environment("HOME");
-        lc_strbuf_printf(&b, "%s/.cache/huggingface/hub", value ? value : "");
-    }
+    LC_TRY(lc_path_expand(value ? value : "", &base));
+    lc_strbuf_printf(&b, "%s%s", base, places[i].inside);
+    lc_free(base);
+    *from = places[i].variable;
     return lc_strbuf_take(&b, out, NULL);
 }
 
@@ -78,14 +77,7 @@ static lc_status snapshot_directory(const char *repository, char **out) {
     return status;
 }
 
-lc_status lc_hub_resolve(const char *name, char **directory) {
-    if (lc_is_dir(name) || lc_file_exists(name)) {
-        char *copy = lc_strdup(name);
-        if (!copy) return LC_ENOMEM;
-        *directory = copy;
-        return LC_OK;
-    }
-    if (!is_hub_name(name)) return lc_fail(LC_ENOTFOUND, "%s: no such file or directory", name);
+static lc_status find_in_cache(const char *name, char **directory) {
     char *hub, *repository = NULL;
     const char *from;
     LC_TRY(hub_directory(&hub, &from));
@@ -98,5 +90,18 @@ lc_status lc_hub_resolve(const char *name, char **directory) {
                     name, repository, from, name);
     lc_free(repository);
     lc_free(hub);
+    return status;
+}
+
+lc_status lc_hub_resolve(const char *name, char **directory) {
+    char *path = NULL;
+    LC_TRY(lc_path_expand(name, &path));
+    if (lc_is_dir(path) || lc_file_exists(path)) {
+        *directory = path;
+        return LC_OK;
+    }
+    lc_status status = is_hub_name(path) ? find_in_cache(path, directory)
+                                         : lc_fail(LC_ENOTFOUND, "%s: no such file or directory", path);
+    lc_free(path);
     return status;
 }

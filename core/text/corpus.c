@@ -19,24 +19,35 @@ static bool ends_with(const char *text, size_t length, const char *end) {
 
 /* -- finding ----------------------------------------------------------------------------------- */
 
-lc_status lc_corpus_find(const char *source, char **path) {
+/* directory/source with the first ending that a file has; NULL in *path when none has. */
+static lc_status find_in(const char *directory, const char *source, char **path) {
     static const char *const endings[] = {".txt", ".jsonl", ".txt.gz", ".jsonl.gz"};
-    const char *directory = getenv("LACUNA_DATA");
-    bool preset = directory && *directory;
-    if (!preset) directory = "data";
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4 && !*path; i++) {
         lc_strbuf b = {0};
         char *candidate;
         lc_strbuf_printf(&b, "%s/%s%s", directory, source, endings[i]);
         LC_TRY(lc_strbuf_take(&b, &candidate, NULL));
-        if (lc_file_exists(candidate) && !lc_is_dir(candidate)) {
+        if (lc_file_exists(candidate) && !lc_is_dir(candidate))
             *path = candidate;
-            return LC_OK;
-        }
-        lc_free(candidate);
+        else
+            lc_free(candidate);
     }
-    return lc_fail(LC_ENOTFOUND, "no text for \"%s\": put it into %s/%s.txt (or .jsonl, .txt.gz, .jsonl.gz)%s", source,
-                   directory, source, preset ? "" : ", or set LACUNA_DATA to the directory that holds it");
+    return LC_OK;
+}
+
+lc_status lc_corpus_find(const char *source, char **path) {
+    const char *preset = getenv("LACUNA_DATA");
+    if (preset && !*preset) preset = NULL;
+    char *directory = NULL, *found = NULL;
+    LC_TRY(lc_path_expand(preset ? preset : "data", &directory));
+    lc_status status = find_in(directory, source, &found);
+    if (!status && !found)
+        status =
+            lc_fail(LC_ENOTFOUND, "no text for \"%s\": put it into %s/%s.txt (or .jsonl, .txt.gz, .jsonl.gz)%s", source,
+                    directory, source, preset ? "" : ", or set LACUNA_DATA to the directory that holds it");
+    lc_free(directory);
+    if (!status) *path = found;
+    return status;
 }
 
 /* -- building ---------------------------------------------------------------------------------- */

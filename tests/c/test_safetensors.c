@@ -452,6 +452,34 @@ static void test_hub_places(void) {
     lc_free(home);
 }
 
+/* "~" at the beginning is the home directory, in variables and in names. */
+static void test_hub_home(void) {
+    char *home = lc_strdup(getenv("HOME") ? getenv("HOME") : "/"), *found = NULL;
+    const char *const variables[] = {"HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"};
+    const char *const values[] = {"~/cache", "~/hf/", "~/xdg"};
+    setenv("HOME", directory, 1);
+    for (int i = 0; i < 3; i++) {
+        setenv(variables[i], values[i], 1);
+        CHECK_OK(lc_hub_resolve("some/model", &found)); /* as test_hub_places left it */
+        CHECK(found && !strncmp(found, directory, strlen(directory)) && !strchr(found, '~'));
+        lc_free(found);
+        unsetenv(variables[i]);
+    }
+    CHECK_OK(lc_hub_resolve("~/hub", &found));
+    CHECK(found && strcmp(found, in_directory("hub")) == 0);
+    lc_free(found);
+    CHECK_OK(lc_hub_resolve("~", &found));
+    CHECK(found && strcmp(found, directory) == 0);
+    lc_free(found);
+    CHECK_MESSAGE(lc_hub_resolve("~/no/such", &found), LC_ENOTFOUND,
+                  in_directory("no/such: no such file or directory"));
+    CHECK_MESSAGE(lc_hub_resolve("~hub", &found), LC_ENOTFOUND, "~hub: no such file or directory"); /* another user's */
+    unsetenv("HOME");
+    CHECK_MESSAGE(lc_hub_resolve("~/hub", &found), LC_ENOTFOUND, "~/hub: no such file or directory");
+    setenv("HOME", home, 1);
+    lc_free(home);
+}
+
 int main(void) {
     strcpy(directory, "/tmp/lacuna-test-XXXXXX");
     if (!mkdtemp(directory)) return 1;
@@ -467,6 +495,7 @@ int main(void) {
     test_json_without_memory();
     test_hub();
     test_hub_places();
+    test_hub_home();
     CHECK_OK(lc_remove_tree(directory));
     return check_done();
 }

@@ -1,5 +1,6 @@
 -- Files of tensors: reading when asked, casts, views, metadata, sets of shards, messages, nothing half written.
 
+local cli = require "tests.cli"
 local lc = require "lacuna"
 local files = require "lacuna.core.files"
 local temporary = dofile "tests/temporary.lua"
@@ -48,6 +49,22 @@ describe("lc.io", function()
     local file = lc.io.open(path "views.safetensors")
     assert.same(x:transpose(1, 2):totable(), file.t:totable())
     assert.same(x { { 2, 4 }, {} }:totable(), file.s:totable())
+  end)
+
+  it("takes ~ at the beginning of a path for the home directory", function()
+    files.make_dirs(path "home")
+    local result = cli.shell(("HOME='%s' LACUNA_DATA='~/texts' %s -e '%s'"):format(path "home", cli.program, [[
+      local lc = require "lacuna"
+      lc.io.save("~/x.safetensors", { x = lc.ones { 2 } })
+      print(#lc.io.open "~/x.safetensors")
+      lc.model { family = "gpt2", n_embd = 8, n_layer = 1, n_head = 2, vocab_size = 300 } :save "~/models/tiny"
+      print(lc.load("~/models/tiny").family)
+      lc.tokenizer.bytes():save "~/bytes"
+      print(#lc.tokenizer "~/bytes")
+      print(pcall(lc.dataset, { tokenizer = lc.tokenizer.bytes(), length = 8, source = "some/text" }))]]))
+    assert.equal("", result.err)
+    assert.matches("^1\ngpt2\n257\nfalse\t.*put it into " .. path "home/texts/some/text.txt", result.out)
+    assert.is_nil(io.open "~")
   end)
 
   it("casts on the way", function()
