@@ -144,11 +144,11 @@ static lc_status find_storage(void *context, const lc_pickled *id, lc_pickled **
     *s = (lc_torch_storage){.type = a[1]->object, .count = (uint64_t)a[4]->integer};
     s->key = lc_arena_strndup(t->arena, a[2]->text, (size_t)a[2]->count);
     if (!s->key) return LC_ENOMEM;
-    if (s->count > t->file_size / s->type->size)
+    if (s->count > t->bytes / s->type->size)
         return lc_fail(LC_EFORMAT,
                        "%s: storage %.40s of %" PRIu64 " elements is larger than the file (%" PRIu64
                        " bytes); the download looks cut off: fetch it again",
-                       t->path, s->key, s->count, t->file_size);
+                       t->path, s->key, s->count, t->bytes);
     LC_TRY(t->place(t, s));
     return make_object(t, STORAGE, s, out);
 }
@@ -231,11 +231,11 @@ static lc_status check_size(const lc_torch *t, const char *name, const stored_te
     uint64_t bytes = s->storage->type->size;
     if (is_empty(s)) return LC_OK;
     for (int d = 0; d < s->ndim; d++) {
-        if ((uint64_t)s->shape[d] > t->file_size / bytes)
+        if ((uint64_t)s->shape[d] > t->bytes / bytes)
             return lc_fail(LC_EFORMAT,
                            "%s: tensor %s of shape %s needs more bytes than the file has (%" PRIu64 "): it "
                            "repeats elements; save it with .contiguous()",
-                           t->path, name, lc_shape_text(s->ndim, s->shape), t->file_size);
+                           t->path, name, lc_shape_text(s->ndim, s->shape), t->bytes);
         bytes *= (uint64_t)s->shape[d];
     }
     return LC_OK;

@@ -21,7 +21,7 @@ typedef struct lc_torch_storage {
 
 typedef struct lc_torch {
     const char *path;
-    uint64_t file_size;
+    uint64_t bytes; /* of the file, or of what is packed in it */
     lc_arena *arena;
     /* Sets part and begin of a storage, or remembers it to do so after the pickle. */
     lc_status (*place)(struct lc_torch *t, lc_torch_storage *s);

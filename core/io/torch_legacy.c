@@ -70,7 +70,7 @@ static lc_status place_storage(const lc_torch *t, lc_reader *reader, const named
     uint64_t count;
     if (first == all->count) return lc_fail(LC_EFORMAT, "%s: storage %.40s belongs to no tensor", t->path, key);
     const lc_torch_storage *s = all->items[first];
-    if (t->file_size < 8 || *at > t->file_size - 8) return fail_short(t, key);
+    if (t->bytes < 8 || *at > t->bytes - 8) return fail_short(t, key);
     LC_TRY(lc_reader_read(reader, *at, &count, 8));
     count = le64toh(count);
     for (int64_t i = first; i < all->count && !strcmp(all->items[i]->key, key); i++) {
@@ -79,7 +79,7 @@ static lc_status place_storage(const lc_torch *t, lc_reader *reader, const named
         all->items[i]->begin = *at + 8;
     }
     *at += 8;
-    if (count > (t->file_size - *at) / s->type->size) return fail_short(t, key);
+    if (count > (t->bytes - *at) / s->type->size) return fail_short(t, key);
     *at += count * s->type->size;
     return LC_OK;
 }
@@ -139,7 +139,7 @@ static lc_status open_legacy(lc_weights *w, lc_weights_file *file, const char *p
     named_storages all = {0};
     char *bytes = lc_alloc(length + 1);
     if (!bytes) return LC_ENOMEM;
-    lc_torch t = {.path = path, .file_size = size, .arena = &scratch, .place = place, .container = &all};
+    lc_torch t = {.path = path, .bytes = size, .arena = &scratch, .place = place, .container = &all};
     lc_status status = lc_reader_read(file->reader, 0, bytes, length);
     if (!status) status = read_pickles(w, &t, file->reader, bytes, length);
     lc_free(all.items);

@@ -8,21 +8,24 @@
 #include "io/zip.h"
 
 static bool is_zip(const uint8_t *head, size_t length) {
-    return length >= 4 && !memcmp(head, "PK\3\4", 4);
+    return length >= 4 && (!memcmp(head, "PK\3\4", 4) || !memcmp(head, "PK\5\6", 4)); /* the second: no entries */
 }
 
 /* The archive's directory, "NAME/", ended by the entry data.pkl; `room` bytes. */
 static lc_status find_directory(const lc_torch *t, const lc_zip *z, int64_t *pickle, char *directory, size_t room) {
+    *pickle = -1;
     for (int64_t i = 0; i < lc_zip_count(z); i++) {
-        const char *name = lc_zip_name(z, i), *slash = name ? strrchr(name, '/') : NULL,
-                   *base = slash ? slash + 1 : name;
-        size_t length = name ? (size_t)(base - name) : 0;
-        if (!name || strcmp(base, "data.pkl") || length >= room) continue;
+        const char *name = lc_zip_name(z, i), *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
+        size_t length = (size_t)(base - name);
+        if (strcmp(base, "data.pkl") || length >= room) continue;
+        if (*pickle >= 0)
+            return lc_fail(LC_EFORMAT, "%s: has two pickles, %sdata.pkl and %s: not what torch.save writes", t->path,
+                           directory, name);
         memcpy(directory, name, length);
         directory[length] = '\0';
         *pickle = i;
-        return LC_OK;
     }
+    if (*pickle >= 0) return LC_OK;
     return lc_fail(LC_EFORMAT, "%s: a zip archive without data.pkl: not what torch.save writes", t->path);
 }
 
@@ -35,11 +38,10 @@ typedef struct archive {
 static lc_status place(lc_torch *t, lc_torch_storage *s) {
     const archive *a = t->container;
     char name[512];
-    uint64_t size;
     int length = snprintf(name, sizeof name, "%sdata/%s", a->directory, s->key);
     s->part = length < (int)sizeof name ? lc_zip_find(a->zip, name) : -1;
     if (s->part < 0) return lc_fail(LC_EFORMAT, "%s: storage %.40s is not in the archive", t->path, s->key);
-    LC_TRY(lc_zip_size(a->zip, s->part, &size));
+    uint64_t size = lc_zip_size(a->zip, s->part);
     if (s->count > size / s->type->size)
         return lc_fail(LC_EFORMAT, "%s: %s has %llu bytes, too few for %llu elements of %s", t->path, name,
                        (unsigned long long)size, (unsigned long long)s->count, s->type->name);
@@ -54,18 +56,16 @@ static lc_status check_kind(const lc_torch *t, const archive *a) {
         return lc_fail(LC_EFORMAT, "%s: a TorchScript module; save its state_dict() with torch.save", t->path);
     snprintf(name, sizeof name, "%sbyteorder", a->directory);
     int64_t entry = lc_zip_find(a->zip, name);
-    uint64_t size;
     if (entry < 0) return LC_OK;
-    LC_TRY(lc_zip_size(a->zip, entry, &size));
-    LC_TRY(lc_zip_read(a->zip, entry, 0, order, (size_t)lc_min((int64_t)size, (int64_t)sizeof order - 1)));
+    uint64_t size = lc_zip_size(a->zip, entry), room = sizeof order - 1;
+    LC_TRY(lc_zip_read(a->zip, entry, 0, order, (size_t)(size < room ? size : room)));
     return strcmp(order, "little")
                ? lc_fail(LC_EFORMAT, "%s: not little-endian: its byteorder is \"%s\"", t->path, order)
                : LC_OK;
 }
 
 static lc_status read_pickle(const lc_torch *t, lc_zip *z, int64_t entry, char **out, size_t *length) {
-    uint64_t size;
-    LC_TRY(lc_zip_size(z, entry, &size));
+    uint64_t size = lc_zip_size(z, entry);
     if (size > LC_PICKLE_MAX_BYTES)
         return lc_fail(LC_EFORMAT, "%s: its pickle has %llu bytes; lacuna reads at most %zu", t->path,
                        (unsigned long long)size, LC_PICKLE_MAX_BYTES);
@@ -95,8 +95,12 @@ static lc_status open_zip(lc_weights *w, lc_weights_file *file, const char *path
     LC_TRY(lc_reader_open(path, &file->reader));
     LC_TRY(lc_zip_open(file->reader, &a.zip));
     file->state = a.zip;
-    lc_torch t = {
-        .path = path, .file_size = lc_reader_size(file->reader), .arena = &scratch, .place = place, .container = &a};
+    uint64_t packed = lc_reader_size(file->reader), unpacked = lc_zip_total(a.zip);
+    lc_torch t = {.path = path,
+                  .bytes = packed > unpacked ? packed : unpacked,
+                  .arena = &scratch,
+                  .place = place,
+                  .container = &a};
     lc_status status = read_archive(w, &t, &a);
     lc_arena_free(&scratch);
     return status;

@@ -3,6 +3,7 @@ tensors as PyTorch and the `gguf` package read them.
 
 blocks.gguf: every block type that Lacuna reads, random bytes as blocks; blocks_iq.gguf has one that it does not.
 state.pt (zip), legacy.pt: the same state dict: all dtypes, shared storages, offsets, strides, parameters, an empty tensor, a scalar.
+repacked.pt: state.pt packed again, as zip and macOS do it: deflated, with entries for directories.
 nested.pt, prefixed.pt: state dicts under "state_dict", and with "module." before every name.
 sharded/: two files and their index.
 hostile_*.pt: pickles that run code when Python reads them.
@@ -14,6 +15,7 @@ import collections
 import json
 import os
 import pathlib
+import zipfile
 
 import gguf
 import numpy as np
@@ -115,6 +117,14 @@ def torch_files():
     save_file(dict(linear.state_dict()), HERE / "expected_linear.safetensors")
 
 
+def repack(source, target):
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        new.writestr("state/", "")
+        new.writestr("__MACOSX/state/._data.pkl", "resources")
+        for entry in old.infolist():
+            new.writestr(zipfile.ZipInfo(entry.filename), old.read(entry), zipfile.ZIP_DEFLATED)
+
+
 class Call:
     def __init__(self, function, *arguments):
         self.call = (function, arguments)
@@ -137,4 +147,5 @@ if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
     blocks()
     torch_files()
+    repack(HERE / "state.pt", HERE / "repacked.pt")
     hostile_files()
