@@ -3,6 +3,7 @@
  * An architecture is one row of the table: what its keys and tensors are called. Weights of linear layers are (O, I) in
  * all of them. llama's q and k, and gptneox's fused q, k, v, are stored in another order of rows. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -43,13 +44,18 @@ static double tidy(double value) {
     return back;
 }
 
+static lc_status set_number(const lc_gguf *g, const char *key, double value, json_t *object, const char *ours) {
+    if (!isfinite(value)) return lc_fail(LC_EFORMAT, "%s: %s is %g", lc_gguf_path(g), key, value);
+    return set(object, ours, json_real(tidy(value)));
+}
+
 static lc_status copy_key(const lc_gguf *g, const char *key, const char *ours, bool is_float, json_t *config) {
     int64_t integer = 0;
     double number = 0;
     if (!lc_gguf_find(g, key)) return LC_OK;
     if (is_float) {
         LC_TRY(lc_gguf_get_double(g, key, &number));
-        return set(config, ours, json_real(tidy(number)));
+        return set_number(g, key, number, config, ours);
     }
     LC_TRY(lc_gguf_get_int(g, key, &integer));
     return set(config, ours, json_integer(integer));
@@ -98,36 +104,119 @@ static const name_pair llama_in_blocks[] = {
     {"ffn_down", "mlp.down_proj"},       {0},
 };
 
-/* <architecture>.rope.scaling.* as rope_scaling. */
+/* Keys "<architecture>.rope.*": what is read, and what is passed over at the value that changes nothing. */
+static const struct {
+    const char *name;
+    double neutral; /* NAN: read */
+} rope_keys[] = {
+    {"freq_base", NAN},
+    {"dimension_count", NAN},
+    {"scale_linear", NAN},
+    {"scaling.type", NAN},
+    {"scaling.factor", NAN},
+    {"scaling.original_context_length", NAN},
+    {"scaling.attn_factor", NAN},
+    {"scaling.yarn_beta_fast", NAN},
+    {"scaling.yarn_beta_slow", NAN},
+    {"scaling.finetuned", NAN}, /* says how the model came to its length */
+    {"scaling.yarn_ext_factor", 1},
+    {"scaling.yarn_attn_factor", 1},
+    {"scaling.yarn_log_multiplier", 0},
+};
+
+/* Rotations that are not the file's would give a model that almost works: what is not known is refused. */
+static lc_status check_rope_key(const lc_gguf *g, const char *key, const char *name) {
+    for (size_t i = 0; i < sizeof rope_keys / sizeof *rope_keys; i++) {
+        double value = rope_keys[i].neutral;
+        if (strcmp(name, rope_keys[i].name)) continue;
+        if (isnan(value)) return LC_OK;
+        LC_TRY(lc_gguf_get_double(g, key, &value));
+        if (value == rope_keys[i].neutral) return LC_OK;
+        return lc_fail(LC_EFORMAT, "%s: metadata %s is %g; lacuna reads only files where it is %g", lc_gguf_path(g),
+                       key, value, rope_keys[i].neutral);
+    }
+    return lc_fail(LC_EFORMAT, "%s: metadata %.80s says of rotations what lacuna does not know", lc_gguf_path(g), key);
+}
+
+static lc_status check_rope_keys(const lc_gguf *g, const architecture *a) {
+    key_text rope = key_of(a, "rope.");
+    size_t n = strlen(rope.text);
+    for (int64_t i = 0; i < lc_gguf_value_count(g); i++) {
+        const char *key = lc_gguf_value_at(g, i)->key;
+        if (!strncmp(key, rope.text, n)) LC_TRY(check_rope_key(g, key, key + n));
+    }
+    return LC_OK;
+}
+
+/* What cosines and sines are multiplied by: YaRN's own factor, times the file's. */
+static lc_status set_attention_factor(const lc_gguf *g, const architecture *a, const char *type, double factor,
+                                      json_t *scaling) {
+    key_text key = key_of(a, "rope.scaling.attn_factor");
+    double sharper = 1;
+    LC_TRY(lc_gguf_get_double(g, key.text, &sharper));
+    if (sharper == 1) return LC_OK;
+    if (strcmp(type, "yarn"))
+        return lc_fail(LC_EFORMAT, "%s: metadata %s is %g, which lacuna reads only with rope.scaling.type yarn",
+                       lc_gguf_path(g), key.text, sharper);
+    return set_number(g, key.text, sharper * (factor > 1 ? 0.1 * log(factor) + 1 : 1), scaling, "attention_factor");
+}
+
+/* <architecture>.rope.* as rope_scaling, read as llama.cpp does: without a type a factor is linear, and so is the older
+ * rope.scale_linear. */
 static lc_status set_scaling(const lc_gguf *g, const architecture *a, json_t *config) {
-    const char *type = "none";
+    const char *type = "linear";
+    double factor = 0;
+    LC_TRY(check_rope_keys(g, a));
     LC_TRY(lc_gguf_get_string(g, key_of(a, "rope.scaling.type").text, &type));
-    if (!strcmp(type, "none")) return LC_OK;
-    if (strcmp(type, "linear") && strcmp(type, "yarn"))
-        return lc_fail(LC_EFORMAT, "%s: rope.scaling.type '%s' is unknown; there is none, linear and yarn",
+    LC_TRY(lc_gguf_get_double(g, key_of(a, "rope.scale_linear").text, &factor));
+    LC_TRY(lc_gguf_get_double(g, key_of(a, "rope.scaling.factor").text, &factor));
+    if (strcmp(type, "none") && strcmp(type, "linear") && strcmp(type, "yarn"))
+        return lc_fail(LC_EFORMAT, "%s: rope.scaling.type '%.60s' is unknown; there is none, linear and yarn",
                        lc_gguf_path(g), type);
-    json_t *scaling = json_pack("{s:s}", "rope_type", type);
-    LC_TRY(set(config, "rope_scaling", scaling));
-    LC_TRY(copy_key(g, key_of(a, "rope.scaling.factor").text, "factor", true, scaling));
-    LC_TRY(copy_key(g, key_of(a, "rope.scaling.original_context_length").text, "original_max_position_embeddings",
-                    false, scaling));
-    LC_TRY(copy_key(g, key_of(a, "rope.scaling.yarn_beta_fast").text, "beta_fast", true, scaling));
-    return copy_key(g, key_of(a, "rope.scaling.yarn_beta_slow").text, "beta_slow", true, scaling);
+    if (factor == 0 || !strcmp(type, "none")) factor = 1;
+    json_t *scaling = json_pack("{s:s}", "rope_type", strcmp(type, "yarn") ? "linear" : "yarn");
+    if (!scaling) return lc_fail(LC_ENOMEM, "out of memory");
+    lc_status status = set_attention_factor(g, a, type, factor, scaling);
+    if (!status) status = set_number(g, key_of(a, "rope.scaling.factor").text, factor, scaling, "factor");
+    if (!status)
+        status = copy_key(g, key_of(a, "rope.scaling.original_context_length").text, "original_max_position_embeddings",
+                          false, scaling);
+    if (!status) status = copy_key(g, key_of(a, "rope.scaling.yarn_beta_fast").text, "beta_fast", true, scaling);
+    if (!status) status = copy_key(g, key_of(a, "rope.scaling.yarn_beta_slow").text, "beta_slow", true, scaling);
+    if (!status && (factor != 1 || json_object_get(scaling, "attention_factor")))
+        status = set(config, "rope_scaling", json_incref(scaling));
+    json_decref(scaling);
+    return status;
+}
+
+/* Rotations turn whole heads, as in llama.cpp. */
+static lc_status check_turned(const lc_gguf *g, const architecture *a, int64_t head_size) {
+    int64_t turned = head_size;
+    LC_TRY(lc_gguf_get_int(g, key_of(a, "rope.dimension_count").text, &turned));
+    if (turned == head_size) return LC_OK;
+    return lc_fail(LC_EFORMAT,
+                   "%s: %s.rope.dimension_count is %" PRId64 ", and heads have %" PRId64
+                   " columns; rotations of %s turn whole heads",
+                   lc_gguf_path(g), a->name, turned, head_size, a->name);
 }
 
 /* Llama 3's scaling is stored as what it comes to: a divisor for each frequency, "rope_freqs". transformers' longrope
  * says the same, with its own factor on turned columns switched off. */
-static lc_status set_divisors(lc_weights *w, json_t *config) {
+static lc_status set_divisors(const lc_gguf *g, lc_weights *w, json_t *config) {
     lc_tensor *t = NULL;
     if (!has(w, "rope_freqs.weight")) return LC_OK;
+    if (json_object_get(config, "rope_scaling"))
+        return lc_fail(LC_EFORMAT, "%s: has rope_freqs and rope.scaling; lacuna reads one of them", lc_gguf_path(g));
     LC_TRY(lc_weights_read(w, "rope_freqs.weight", LC_F64, &t));
     json_t *scaling = json_pack("{s:s, s:[], s:[], s:f}", "rope_type", "longrope", "short_factor", "long_factor",
                                 "attention_factor", 1.0);
     lc_status status = set(config, "rope_scaling", scaling);
     for (int64_t i = 0; i < lc_numel(t) && !status; i++) {
         double divisor = tidy(lc_get_f64(t, lc_position(t, i)));
-        if (json_array_append_new(json_object_get(scaling, "short_factor"), json_real(divisor)) ||
-            json_array_append_new(json_object_get(scaling, "long_factor"), json_real(divisor)))
+        if (!(divisor > 0 && divisor < INFINITY))
+            status = lc_fail(LC_EFORMAT, "%s: rope_freqs holds %g", lc_gguf_path(g), divisor);
+        else if (json_array_append_new(json_object_get(scaling, "short_factor"), json_real(divisor)) ||
+                 json_array_append_new(json_object_get(scaling, "long_factor"), json_real(divisor)))
             status = lc_fail(LC_ENOMEM, "out of memory");
     }
     lc_tensor_release(t);
@@ -154,8 +243,9 @@ static lc_status complete_llama(const lc_gguf *g, const architecture *a, lc_weig
         LC_TRY(set(config, "attention_bias", json_boolean(has(w, "blk.0.attn_q.bias"))));
         LC_TRY(set(config, "mlp_bias", json_boolean(has(w, "blk.0.ffn_up.bias"))));
     }
+    LC_TRY(check_turned(g, a, size));
     LC_TRY(set_scaling(g, a, config));
-    return set_divisors(w, config);
+    return set_divisors(g, w, config);
 }
 
 /* -- gpt2 --------------------------------------------------------------------------------------- */
@@ -210,7 +300,8 @@ static const name_pair neox_in_blocks[] = {{"attn_norm", "input_layernorm"},
 
 static lc_status complete_neox(const lc_gguf *g, const architecture *a, lc_weights *w, json_t *config) {
     bool parallel = true;
-    int64_t turned = 0, heads = int_of(config, "num_attention_heads"), width = int_of(config, "hidden_size");
+    int64_t heads = int_of(config, "num_attention_heads"), width = int_of(config, "hidden_size");
+    int64_t turned = heads < 1 ? 0 : width / heads;
     LC_TRY(lc_gguf_get_bool(g, key_of(a, "use_parallel_residual").text, &parallel));
     LC_TRY(set(config, "use_parallel_residual", json_boolean(parallel)));
     LC_TRY(set(config, "attention_bias", json_boolean(has(w, "blk.0.attn_qkv.bias"))));
@@ -220,6 +311,7 @@ static lc_status complete_neox(const lc_gguf *g, const architecture *a, lc_weigh
                        "%s: gptneox.rope.dimension_count %" PRId64 " does not fit %" PRId64 " heads of width "
                        "%" PRId64,
                        lc_gguf_path(g), turned, heads, width);
+    LC_TRY(set_scaling(g, a, config));
     return set(config, "rotary_pct", json_real((double)turned / (double)(width / heads)));
 }
 

@@ -8,7 +8,7 @@ import json
 import pathlib
 
 import numpy as np
-from gguf import GGUFWriter
+from gguf import GGUFWriter, RopeScalingType
 from safetensors.torch import load_file
 
 HERE = pathlib.Path(__file__).parent
@@ -53,10 +53,28 @@ def convert(architecture, config, name, tensor):
     return tensor
 
 
+def scaling(writer, rope):
+    """Linear as old files have it, by its factor alone; YaRN with what attention is sharpened by beyond YaRN's own."""
+    kind = rope.get("rope_type", rope.get("type"))
+    if kind not in ("linear", "yarn"):
+        return
+    factor = rope["factor"]
+    writer.add_rope_scaling_factor(factor)
+    if kind == "linear":
+        return
+    writer.add_rope_scaling_type(RopeScalingType.YARN)
+    writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+    writer.add_rope_scaling_yarn_beta_fast(rope.get("beta_fast", 32.0))
+    writer.add_rope_scaling_yarn_beta_slow(rope.get("beta_slow", 1.0))
+    if "mscale" in rope:
+        own, all_dims, plain = (0.1 * scale * np.log(factor) + 1 for scale in (rope["mscale"], rope["mscale_all_dim"], 1))
+        writer.add_rope_scaling_attn_factors(own / all_dims / plain)
+
+
 def sizes(writer, architecture, c):
     heads = c.get("num_attention_heads", c.get("n_head"))
     width = c.get("hidden_size", c.get("n_embd"))
-    rope = c.get("rope_parameters") or {}
+    rope = c.get("rope_parameters") or c.get("rope_scaling") or {}
     writer.add_context_length(c.get("max_position_embeddings", c.get("n_positions")))
     writer.add_embedding_length(width)
     writer.add_block_count(c.get("num_hidden_layers", c.get("n_layer")))
@@ -72,6 +90,7 @@ def sizes(writer, architecture, c):
         writer.add_value_length(size)
     else:
         writer.add_layer_norm_eps(c.get("layer_norm_eps", c.get("layer_norm_epsilon", 1e-5)))
+    scaling(writer, rope)
     if architecture == "gptneox":
         writer.add_rope_dimension_count(int(rope.get("partial_rotary_factor", c.get("rotary_pct", 0.25)) * (width // heads)))
         writer.add_parallel_residual(c.get("use_parallel_residual", True))
@@ -111,6 +130,9 @@ if __name__ == "__main__":
     write("llama_plain", "llama")
     write("llama_biases", "llama")
     write("llama_llama3", "llama", llama3_divisors("llama_llama3"))
+    write("llama_linear", "llama")
+    write("llama_yarn", "llama")
+    write("llama_yarn_mscale", "llama")
     write("qwen2_plain", "qwen2")
     write("gpt_neox_plain", "gptneox")
     write("gpt_neox_sequential", "gptneox")
