@@ -108,13 +108,31 @@ static int info(lua_State *L) {
     return 1;
 }
 
+static void push_entry(lua_State *L, const lc_metadata *entry) {
+    switch (entry->kind) {
+    case LC_METADATA_TEXT:
+        lua_pushlstring(L, entry->text, entry->length);
+        break;
+    case LC_METADATA_INTEGER:
+        lua_pushinteger(L, entry->integer);
+        break;
+    case LC_METADATA_NUMBER:
+        lua_pushnumber(L, entry->number);
+        break;
+    case LC_METADATA_BOOL:
+        lua_pushboolean(L, entry->yes);
+        break;
+    }
+}
+
+/* Of a key in several shards the first one's value: it is set last. */
 static int metadata(lua_State *L) {
     lc_weights *file = lcl_check(L, 1, &FILE_TYPE);
-    const char *key, *value;
     lua_newtable(L);
-    for (int64_t i = 0; lc_weights_metadata_at(file, i, &key, &value); i++) {
-        lua_pushstring(L, value);
-        lua_setfield(L, -2, key);
+    for (int64_t i = lc_weights_metadata_count(file) - 1; i >= 0; i--) {
+        const lc_metadata *entry = lc_weights_metadata_at(file, i);
+        push_entry(L, entry);
+        lua_setfield(L, -2, entry->key);
     }
     return 1;
 }
@@ -196,7 +214,9 @@ static const lcl_function functions[] = {
      "One tensor of an open file, cast to dtype on the way; an error when the file does not have it."},
     {"info", info, "lc.io.info(file) -> list",
      "{name, dtype, shape} of each tensor of an open file, in its order, without reading them."},
-    {"metadata", metadata, "lc.io.metadata(file) -> table", "The strings in an open file's header, by name."},
+    {"metadata", metadata, "lc.io.metadata(file) -> table",
+     "What an open file's header says beside tensors, by name: strings; of GGUF numbers and booleans too, but no "
+     "lists."},
     {"save", save, "lc.io.save(path, {name = tensor}, {dtype, metadata})",
      "Writes tensors as safetensors, whole or not at all; views are written as what they show.", &save_set},
     {0},

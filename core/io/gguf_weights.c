@@ -13,6 +13,28 @@ static bool is_gguf(const uint8_t *head, size_t length) {
     return length >= 4 && !memcmp(head, "GGUF", 4);
 }
 
+static lc_status add_value(lc_weights *w, const lc_gguf *g, const lc_gguf_value *v) {
+    lc_metadata entry = {.key = v->key};
+    if (v->is_array) return LC_OK;
+    if (v->kind == LC_GGUF_STRING) {
+        entry.text = ((const lc_gguf_string *)v->data)->text;
+        entry.length = ((const lc_gguf_string *)v->data)->length;
+    } else if (v->kind == LC_GGUF_BOOL) {
+        entry.kind = LC_METADATA_BOOL;
+        LC_TRY(lc_gguf_get_bool(g, v->key, &entry.yes));
+    } else if (v->kind == LC_GGUF_F32 || v->kind == LC_GGUF_F64) {
+        entry.kind = LC_METADATA_NUMBER;
+        LC_TRY(lc_gguf_get_double(g, v->key, &entry.number));
+    } else if (v->kind == LC_GGUF_U64 && *(const uint64_t *)v->data > INT64_MAX) {
+        entry.kind = LC_METADATA_NUMBER;
+        entry.number = (double)*(const uint64_t *)v->data;
+    } else {
+        entry.kind = LC_METADATA_INTEGER;
+        LC_TRY(lc_gguf_get_int(g, v->key, &entry.integer));
+    }
+    return lc_weights_add_metadata(w, &entry);
+}
+
 static lc_status open_gguf(lc_weights *w, lc_weights_file *file, const char *path) {
     lc_gguf *g = NULL;
     LC_TRY(lc_gguf_open(path, &g));
@@ -29,6 +51,7 @@ static lc_status open_gguf(lc_weights *w, lc_weights_file *file, const char *pat
         memcpy(e.shape, t->shape, sizeof *e.shape * (size_t)t->ndim);
         LC_TRY(lc_weights_add(w, &e));
     }
+    for (int64_t i = 0; i < lc_gguf_value_count(g); i++) LC_TRY(add_value(w, g, lc_gguf_value_at(g, i)));
     return LC_OK;
 }
 
@@ -55,18 +78,6 @@ static lc_status read_gguf(lc_weights_file *file, const lc_stored *e, int64_t fi
     return lc_reader_read(reader, at, out, (size_t)count * (size_t)block->bytes);
 }
 
-/* Strings only: numbers and lists are gguf.h's. */
-static bool gguf_metadata(const lc_weights_file *file, int64_t index, const char **key, const char **value) {
-    for (int64_t i = 0; i < lc_gguf_value_count(file->state); i++) {
-        const lc_gguf_value *v = lc_gguf_value_at(file->state, i);
-        if (v->kind != LC_GGUF_STRING || v->is_array || index-- > 0) continue;
-        *key = v->key;
-        *value = ((const lc_gguf_string *)v->data)->text;
-        return true;
-    }
-    return false;
-}
-
 static void close_gguf(lc_weights_file *file) {
     lc_gguf_close(file->state);
 }
@@ -76,6 +87,5 @@ const lc_weights_format lc_format_gguf = {
     .is_ours = is_gguf,
     .open = open_gguf,
     .read = read_gguf,
-    .metadata = gguf_metadata,
     .close = close_gguf,
 };

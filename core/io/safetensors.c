@@ -191,6 +191,16 @@ static lc_status read_entries(const char *path, json_t *header, uint64_t file_si
     return check_layout(path, entries, *count, data_begin, file_size);
 }
 
+static lc_status add_metadata(lc_weights *w, const json_t *header) {
+    const char *key;
+    json_t *text;
+    json_object_foreach(json_object_get(header, "__metadata__"), key, text) {
+        lc_metadata entry = {key, LC_METADATA_TEXT, {json_string_value(text)}, json_string_length(text)};
+        LC_TRY(lc_weights_add_metadata(w, &entry));
+    }
+    return LC_OK;
+}
+
 /* The state is the header, which owns the names. */
 static lc_status open_safetensors(lc_weights *w, lc_weights_file *file, const char *path) {
     uint64_t data_begin = 0;
@@ -204,17 +214,7 @@ static lc_status open_safetensors(lc_weights *w, lc_weights_file *file, const ch
     lc_status status = read_entries(path, header, lc_reader_size(file->reader), data_begin, entries, &count);
     for (int64_t i = 0; i < count && !status; i++) status = lc_weights_add(w, &entries[i]);
     lc_free(entries);
-    return status;
-}
-
-static bool safetensors_metadata(const lc_weights_file *file, int64_t index, const char **key, const char **value) {
-    json_t *metadata = json_object_get(file->state, "__metadata__");
-    void *at = metadata ? json_object_iter(metadata) : NULL;
-    for (int64_t i = 0; at && i < index; i++) at = json_object_iter_next(metadata, at);
-    if (!at) return false;
-    *key = json_object_iter_key(at);
-    *value = json_string_value(json_object_iter_value(at));
-    return true;
+    return status ? status : add_metadata(w, header);
 }
 
 static void close_safetensors(lc_weights_file *file) {
@@ -224,6 +224,5 @@ static void close_safetensors(lc_weights_file *file) {
 const lc_weights_format lc_format_safetensors = {
     .readable = "F64 F32 F16 BF16 I64 I32 U8 BOOL",
     .open = open_safetensors,
-    .metadata = safetensors_metadata,
     .close = close_safetensors,
 };

@@ -14,16 +14,28 @@
 static const lc_weights_format *const formats[] = {&lc_format_torch_zip, &lc_format_torch_legacy, &lc_format_gguf,
                                                    &lc_format_safetensors};
 
+/* Makes room for one more in an array of items of `size` bytes. */
+static lc_status reserve(void *array, int64_t count, int64_t *capacity, size_t size) {
+    void **items = array;
+    if (count < *capacity) return LC_OK;
+    int64_t wanted = *capacity ? 2 * *capacity : 64;
+    void *grown = lc_realloc(*items, size * (size_t)wanted);
+    if (!grown) return LC_ENOMEM;
+    *items = grown;
+    *capacity = wanted;
+    return LC_OK;
+}
+
 lc_status lc_weights_add(lc_weights *w, const lc_stored *e) {
-    if (w->count == w->capacity) {
-        int64_t capacity = w->capacity ? 2 * w->capacity : 64;
-        lc_stored *grown = lc_realloc(w->entries, sizeof *grown * (size_t)capacity);
-        if (!grown) return LC_ENOMEM;
-        w->entries = grown;
-        w->capacity = capacity;
-    }
+    LC_TRY(reserve(&w->entries, w->count, &w->capacity, sizeof *w->entries));
     w->entries[w->count] = *e;
     w->entries[w->count++].file = w->file_count - 1;
+    return LC_OK;
+}
+
+lc_status lc_weights_add_metadata(lc_weights *w, const lc_metadata *entry) {
+    LC_TRY(reserve(&w->metadata, w->metadata_count, &w->metadata_capacity, sizeof *w->metadata));
+    w->metadata[w->metadata_count++] = *entry;
     return LC_OK;
 }
 
@@ -245,6 +257,7 @@ void lc_weights_release(lc_weights *w) {
     lc_free(w->paths);
     lc_free(w->sorted);
     lc_free(w->entries);
+    lc_free(w->metadata);
     lc_free(w->path);
     lc_free(w);
 }
@@ -266,18 +279,16 @@ const lc_stored *lc_weights_find(const lc_weights *w, const char *name) {
 
 /* -- metadata ----------------------------------------------------------------------------------- */
 
-static bool file_metadata(const lc_weights_file *file, int64_t index, const char **key, const char **value) {
-    return file->format->metadata && file->format->metadata(file, index, key, value);
-}
-
 const char *lc_weights_metadata(const lc_weights *w, const char *key) {
-    const char *found, *value;
-    for (int32_t f = 0; f < w->file_count; f++)
-        for (int64_t i = 0; file_metadata(&w->files[f], i, &found, &value); i++)
-            if (!strcmp(found, key)) return value;
+    for (int64_t i = 0; i < w->metadata_count; i++)
+        if (w->metadata[i].kind == LC_METADATA_TEXT && !strcmp(w->metadata[i].key, key)) return w->metadata[i].text;
     return NULL;
 }
 
-bool lc_weights_metadata_at(const lc_weights *w, int64_t index, const char **key, const char **value) {
-    return w->file_count && file_metadata(&w->files[0], index, key, value);
+int64_t lc_weights_metadata_count(const lc_weights *w) {
+    return w->metadata_count;
+}
+
+const lc_metadata *lc_weights_metadata_at(const lc_weights *w, int64_t index) {
+    return &w->metadata[index];
 }

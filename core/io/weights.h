@@ -22,6 +22,26 @@ typedef struct lc_stored {
     int32_t file;                 /* which shard */
 } lc_stored;
 
+/* What the header says beside tensors, one entry. */
+typedef enum lc_metadata_kind {
+    LC_METADATA_TEXT,
+    LC_METADATA_INTEGER,
+    LC_METADATA_NUMBER,
+    LC_METADATA_BOOL
+} lc_metadata_kind;
+
+typedef struct lc_metadata {
+    const char *key;
+    lc_metadata_kind kind;
+    union {
+        const char *text; /* `length` bytes, and a NUL behind them */
+        int64_t integer;
+        double number;
+        bool yes;
+    };
+    size_t length;
+} lc_metadata;
+
 /* One file, or the shards of one index, seen as one set of tensors. Counted. */
 typedef struct lc_weights lc_weights;
 
@@ -42,10 +62,11 @@ const lc_stored *lc_weights_find(const lc_weights *w, const char *name); /* NULL
 /* Calls `rename` for every tensor, with its name in `name` (room bytes) for it to change. LC_EFORMAT when two get one
  * name. */
 lc_status lc_weights_rename(lc_weights *w, lc_status (*rename)(void *context, char *name, size_t room), void *context);
-/* Value of a string in the header (of the first shard that has the key); NULL when absent. */
+/* Value of a text in the header (of the first shard that has the key); NULL when absent. */
 const char *lc_weights_metadata(const lc_weights *w, const char *key);
-/* The strings by number, first shard only; false past the end. */
-bool lc_weights_metadata_at(const lc_weights *w, int64_t index, const char **key, const char **value);
+/* Everything in the headers, shard after shard. Lists of GGUF are left out: gguf.h has them. */
+int64_t lc_weights_metadata_count(const lc_weights *w);
+const lc_metadata *lc_weights_metadata_at(const lc_weights *w, int64_t index);
 
 /* A fresh contiguous tensor of `dtype`, or of the stored dtype when that is LC_DTYPES. A cast goes through chunks of
  * bounded size. LC_ENOTFOUND names what the file has near that name; LC_EDTYPE for types lacuna does not have. */

@@ -13,7 +13,9 @@ struct lc_weights {
     int64_t count, capacity;
     lc_stored *entries;       /* file after file */
     const lc_stored **sorted; /* the same by name, for lookup */
-    lc_arena arena;           /* names and paths */
+    int64_t metadata_count, metadata_capacity;
+    lc_metadata *metadata; /* file after file */
+    lc_arena arena;        /* names and paths */
 };
 
 #endif

@@ -131,9 +131,10 @@ static void test_round_trip(void) {
     CHECK(lc_weights_count(s) == count);
     CHECK(strcmp(lc_weights_metadata(s, "note"), "a \"b\"\n") == 0);
     CHECK(lc_weights_metadata(s, "nothing") == NULL);
-    const char *key, *value;
-    CHECK(lc_weights_metadata_at(s, 0, &key, &value) && strcmp(key, "format") == 0 && strcmp(value, "pt") == 0);
-    CHECK(!lc_weights_metadata_at(s, 2, &key, &value));
+    CHECK(lc_weights_metadata_count(s) == 2);
+    const lc_metadata *format = lc_weights_metadata_at(s, 0);
+    CHECK(format->kind == LC_METADATA_TEXT && format->length == 2);
+    CHECK(strcmp(format->key, "format") == 0 && strcmp(format->text, "pt") == 0);
     CHECK(lc_weights_at(s, 0)->begin % 8 == 0);
     for (int i = 0; i < count; i++) {
         lc_tensor *t = NULL, *want = tensors[i].tensor;

@@ -30,9 +30,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fclose(f);
     lc_weights *s = NULL;
     if (!lc_weights_open(path, &s)) {
-        const char *key, *value;
-        for (int64_t i = 0; lc_weights_metadata_at(s, i, &key, &value); i++)
-            if (lc_weights_metadata(s, key) != value) abort();
+        for (int64_t i = 0; i < lc_weights_metadata_count(s); i++) {
+            const lc_metadata *entry = lc_weights_metadata_at(s, i);
+            if (lc_weights_metadata(s, entry->key) != entry->text || entry->text[entry->length]) abort();
+        }
         for (int64_t i = 0; i < lc_weights_count(s); i++) {
             const lc_stored *e = lc_weights_at(s, i);
             lc_tensor *stored = NULL, *cast = NULL;
