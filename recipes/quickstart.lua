@@ -67,7 +67,7 @@ local plot = run:plot {
   x = "sparsity", y = { "pruned", "tuned", "dense" }, where = function(row) return row.sparsity end, scale = "log",
   label = "held-out perplexity", file = "perplexity",
 }
-print(("\ndense:      %s\n\n%.0f%% pruned: %s\n"):format(dense_sample, 100 * p.sparsities[#p.sparsities], sample()))
+print(("\ndense:      %s\n\n%.0f%% pruned: %s\n"):format(dense_sample, 100 * model:sparsity(model:linears()), sample()))
 
 local early, at_half
 for _, row in ipairs(run:rows()) do

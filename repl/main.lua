@@ -19,7 +19,7 @@ usage: lacuna [options] recipe.lua [recipe options]
        lacuna [options] -e CODE
        lacuna [options]                 a prompt
 
-  -e CODE                      run CODE; may be given more than once
+  -e CODE                      run CODE, where lc is the library; may be given more than once
   -i                           a prompt after the recipe or CODE
   -                            read the recipe from standard input]]
 
@@ -107,10 +107,20 @@ local function strict_environment()
   })
 end
 
+--- What the code of -e sees as globals: all that there are, and the library as lc, as at the prompt.
+local code_environment = setmetatable({}, {
+  __index = function(_, name)
+    local value = _G[name]
+    if value == nil and name == "lc" then return require "lacuna" end
+    return value
+  end,
+  __newindex = _G,
+})
+
 local function run_code(list)
   for _, code in ipairs(list) do
     local status = run(function()
-      local chunk, problem = load(code, "=(command line)", "t")
+      local chunk, problem = load(code, "=(command line)", "t", code_environment)
       if not chunk then error(problem, 0) end
       chunk()
     end)

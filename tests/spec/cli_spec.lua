@@ -39,6 +39,12 @@ describe("the command line", function()
     assert.same({ "2\n", "", 0 }, { result.out, result.err, result.status })
   end)
 
+  it("gives -e the library as lc, and a recipe after it none", function()
+    local result = cli.run "-e 'print(lc.ones({ 2 }):sum():item())' -e 'lc = 5' -e 'print(lc)'"
+    assert.same({ "2.0\n5\n", "", 0 }, { result.out, result.err, result.status })
+    assert.truthy(cli.recipe("print(lc)", "", "-e 'print(lc ~= nil)'").err:find("undeclared variable 'lc'", 1, true))
+  end)
+
   it("reads a recipe from standard input", function()
     assert.equal("7\ta\n", cli.shell("echo 'print(3 + 4, ...)' | " .. cli.program .. " - a").out)
     assert.equal("7\n", cli.shell("echo 'print(3 + 4)' | " .. cli.program).out)
@@ -78,6 +84,7 @@ describe("the command line", function()
     ["--sede 3"] = "unknown option '--sede' (did you mean '--seed'?); see lacuna --help",
     ["--seed"] = "option '--seed' needs a value; see lacuna --help",
     ["--seed -1"] = "option '--seed' must be at least 0, got -1; see lacuna --help",
+    ["--blas-kernels no"] = "option '--blas-kernels' must be one of auto, env, got 'no'; see lacuna --help",
     ["--threads two"] = "option '--threads' expects an integer, got 'two'; see lacuna --help",
     ["--device gpu"] = "option '--device' must be one of cpu, cuda, got 'gpu' (did you mean 'cpu'?); see lacuna --help",
     ["-e"] = "option '-e' needs a value; see lacuna --help",

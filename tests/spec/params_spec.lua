@@ -68,6 +68,7 @@ describe("lc.params", function()
     { "--steps", "option '--steps' needs a value" },
     { "--steps 1.5", "option '--steps' expects an integer, got '1.5'" },
     { "--lr fast", "option '--lr' expects a number, got 'fast'" },
+    { "--warm-up x", "option '--warm-up' expects a number, got 'x'" },
     { "--tune=maybe", "option '--tune' expects true or false, got 'maybe'" },
     { "--levels 0.1,x", "option '--levels' expects a number, got 'x'" },
     { "--threads 0", "option '--threads' must be 1 to 256, got 0" },

@@ -195,6 +195,7 @@ describe("help", function()
     assert.truthy(describe_topic "lc.loss.kl":find "^lc.loss.kl%(student, teacher, options%)\n")
     assert.truthy(describe_topic(describe_topic):find 'What `topic` is, as text')
     assert.equal("a function of Lua's own library", describe_topic(print))
+    assert.truthy(describe_topic(lc):find "help%(lc.train%) explains one\nmodels, .*:\n.* train\ntensors:\n.* matmul ")
   end)
 
   it("suggests a name for one that is not known", function()

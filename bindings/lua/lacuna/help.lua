@@ -99,8 +99,19 @@ local function describe_group(name)
   return #list > 0 and table.concat(list, "\n") or nil
 end
 
+--- The library itself: its names, and how to ask further.
+local function describe_library(value, sections)
+  local lines = { tostring(value) }
+  for _, section in ipairs(sections) do
+    lines[#lines + 1] = section[1] .. ":"
+    lines[#lines + 1] = in_lines(section[2], 80)
+  end
+  return table.concat(lines, "\n")
+end
+
 local function describe_value(value)
   local meta = debug.getmetatable(value)
+  if meta and meta.__sections then return describe_library(value, meta.__sections()) end
   local type_name = meta and meta.__name or type(value)
   local methods = help.methods(type_name)
   local text = "a " .. type_name:gsub("^lacuna%.", "")

@@ -46,14 +46,17 @@ local whole = {
 -- The array library: every function of this module is a field too.
 local arrays = "lacuna.core.tensor"
 
-local function names()
+--- The keys of all the tables, in order.
+local function keys_of(...)
   local list = {}
-  for name in pairs(require(arrays)) do list[#list + 1] = name end
-  for name in pairs(home) do list[#list + 1] = name end
-  for name in pairs(whole) do list[#list + 1] = name end
+  for _, fields in ipairs { ... } do
+    for name in pairs(fields) do list[#list + 1] = name end
+  end
   table.sort(list)
   return list
 end
+
+local function names() return keys_of(require(arrays), home, whole) end
 
 --- Makes reading a name that a module has not an error with a suggestion: lc.prune.magntude.
 local function refuse_other_names(path, module)
@@ -68,7 +71,12 @@ end
 
 return setmetatable({}, {
   __name = "lacuna",
-  __names = names, -- for suggestions, completion and help
+  __names = names, -- for suggestions and completion
+
+  --- For help: the names by what they are for.
+  __sections = function()
+    return { { "models, text, training, runs", keys_of(home, whole) }, { "tensors", keys_of((require(arrays))) } }
+  end,
 
   __tostring = function()
     return ("lacuna %s: %d names; Tab after `lc.` lists them, help(lc.train) explains one"):format(

@@ -75,6 +75,9 @@ function options.convert(row, text)
   return number(row, text)
 end
 
+--- As it is written on the command line.
+local function spelled(row) return "--" .. row.name:gsub("_", "-") end
+
 --- Reads one option of `arguments` at position i: "--name value", "--name=value", "--flag", "--no-flag".
 ---@param rows table[]
 ---@param arguments string[]
@@ -92,7 +95,7 @@ function options.read(rows, arguments, i)
   end
   if not row then
     local names = {}
-    for _, known in ipairs(rows) do names[#names + 1] = "--" .. known.name:gsub("_", "-") end
+    for _, known in ipairs(rows) do names[#names + 1] = spelled(known) end
     local typed = arguments[i]:match "^[^=]+"
     return nil, ("unknown option '%s'%s"):format(typed, errors.suggestion(typed, names))
   end
@@ -100,10 +103,10 @@ function options.read(rows, arguments, i)
   if not text then
     if row.kind == "flag" then return row, true, after end
     text, after = arguments[i + 1], i + 2
-    if not text then return nil, ("option '--%s' needs a value"):format(row.name) end
+    if not text then return nil, ("option '%s' needs a value"):format(spelled(row)) end
   end
   local value, problem = options.convert(row, text)
-  if problem then return nil, ("option '--%s' %s"):format(row.name, problem) end
+  if problem then return nil, ("option '%s' %s"):format(spelled(row), problem) end
   return row, value, after
 end
 
@@ -130,7 +133,7 @@ end
 function options.describe(row)
   local argument = row.kind == "flag" and "" or row.kind == "choice" and " " .. table.concat(row.choices, "|")
     or " " .. row.kind:upper()
-  return ("  %-28s %s"):format("--" .. row.name:gsub("_", "-") .. argument, row.doc or "")
+  return ("  %-28s %s"):format(spelled(row) .. argument, row.doc or "")
 end
 
 return options
