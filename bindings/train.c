@@ -16,6 +16,8 @@ lc_tensor *lcl_leaf(lua_State *L, int arg) {
     lc_tensor *t = lcl_tensor(L, arg);
     if (t->leaf) return t->leaf;
     if (t->node) lcl_error(L, "a computed tensor is not trained: give parameters, or leaves made by lc.param");
+    if (!t->requires_grad && !t->name) /* a frozen parameter has a name */
+        lcl_error(L, "a tensor that asks for no gradient is not trained: give parameters, or leaves made by lc.param");
     return t;
 }
 

@@ -202,6 +202,13 @@ done:
     return status;
 }
 
+/* Whether any tensor of this loop asks for a gradient. */
+static bool is_training(const lc_trainer *t) {
+    for (int64_t i = 0; i < t->optim.n; i++)
+        if (t->optim.slots[i].leaf->requires_grad) return true;
+    return false;
+}
+
 lc_status lc_trainer_add(lc_trainer *t, lc_tensor *loss, double weight, bool last) {
     if (t->moment != LC_STEP_BEGUN)
         return lc_fail(LC_ESTATE, "step %lld: a loss is added between begin and backward", (long long)t->step);
@@ -211,9 +218,14 @@ lc_status lc_trainer_add(lc_trainer *t, lc_tensor *loss, double weight, bool las
     double value = lc_get_f64(loss, lc_position(loss, 0));
     if (!isfinite(value)) {
         char what[64];
-        snprintf(what, sizeof what, "the loss is not finite (%g)", value);
+        snprintf(what, sizeof what, "the loss is not finite (%s)", isnan(value) ? "nan" : value > 0 ? "inf" : "-inf");
         return not_finite(t, what);
     }
+    if (!loss->requires_grad && is_training(t))
+        return lc_fail(LC_EINVAL,
+                       "step %lld: the loss has no gradient, so nothing would be trained: it was computed from none of "
+                       "the trained tensors, or under lc.no_grad, or went through :detach()",
+                       (long long)t->step);
     t->pending = loss->requires_grad ? lc_tensor_retain(loss) : NULL;
     t->seed = weight;
     t->loss += weight * value;

@@ -240,6 +240,15 @@ describe("run:plot", function()
   it("refuses what was never logged", function()
     fails(recipe [[run:log { x = 1 } run:plot { x = "x", y = "yy" }]], "no logged line has numbers for 'x' and 'yy'")
     fails(recipe [[run:log { x = 1 } run:plot { x = "x", y = "x", scal = "log" }]], "did you mean 'scale'?")
+    fails(recipe [[run:log { x = 1, y = 0 } run:log { x = 2, y = -1 } run:plot { x = "x", y = "y", scale = "log" }]],
+      "no logged line has numbers for 'x' and 'y', positive where the axis is logarithmic")
+  end)
+
+  it("leaves out what a logarithmic axis has no place for", function()
+    succeeds(recipe [[
+      for x, y in ipairs { 0, 4, -1, 8 } do run:log { x = x, y = y } end
+      run:plot { x = "x", y = "y", scale = "log", file = "curve" }]])
+    assert.matches("$curve1 << EOD\n2 4\n4 8\nEOD", read "curve.gnuplot", 1, true)
   end)
 end)
 
@@ -250,6 +259,7 @@ describe("a mistake in a call", function()
       ["run.save(nil)"] = "run:save: expected a run before the colon, got nil",
       ["run.log { x = 1 }"] = "run:log: expected a run before the colon, got a table",
       ["run.rows()"] = "run:rows: expected a run before the colon, got nil",
+      ["run:text('a', 5)"] = "run:text: the text must be a string, got a number",
       ["run.text('a', 'b')"] = "run:text: expected a run before the colon, got a string",
       ["run.claim('a', true)"] = "run:claim: expected a run before the colon, got a string",
       ["run.stage('a', {}, print)"] = "run:stage: expected a run before the colon, got a string",
@@ -313,12 +323,29 @@ describe("a stage", function()
     succeeds(recipe [[run:stage("one", {}, function() end)]])
     fails(recipe([[run:stage("two", {}, function() end)]], "--resume"), "the recipe is not what this run began with")
     fails(recipe([[run:stage("one", {}, function() end)]], "--resume --toy"),
-      "--toy, --dtype or --device is not what this run began with")
+      "manifest.json: --toy is not what this run began with: it was false and is true now; start a new run")
+    local text = [[
+      run:close()
+      lc.run { name = "tuned", params = lc.params { lr = 1e-3, layers = { 1, 2 } } }]]
+    succeeds(recipe(text))
+    local other = ("%s --out %s --resume %s "):format(cli.program, root, recipe_path)
+    fails(cli.shell(other .. "--lr 2e-3"), "parameter lr is not what this run began with: it was 0.001 and is 0.002 now;")
+    fails(cli.shell(other .. "--layers 1"), "parameter layers is not what this run began with: it was [1,2] and is [1] now;")
+    succeeds(cli.shell(other))
+  end)
+
+  it("does not come back in a new run where another's manifest is gone", function()
+    local text = [[run:stage("one", {}, function() io.write(run.dir:match "[^/]*$", "\n") end) run:log { x = 1 }]]
+    assert.equal("my-run\n", succeeds(recipe(text)))
+    cli.shell(("rm %s/my-run/manifest.json"):format(root))
+    assert.equal("my-run-2\n", succeeds(recipe(text)))
+    assert.equal("", succeeds(recipe(text, "--resume")))
   end)
 
   it("stores plain data and tensors only", function()
     fails(recipe [[run:stage("one", {}, function() return model end)]], "cannot be stored: a lacuna.model")
     fails(recipe [[run:stage("one", {}, function() run.state.f = print end)]], "cannot be stored: a function")
+    fails(recipe [[run.state = { rounds = 0 }]], "run.state is the run's own table")
     fails(recipe [[run:stage("one", {}, function() run:stage("two", {}, function() end) end)]],
       "'two' cannot begin inside 'one'")
   end)
@@ -394,6 +421,11 @@ describe("a resumed log", function()
 end)
 
 describe("a loop of a run", function()
+  it("refuses a tag for the best model before its first step", function()
+    fails(recipe [[lc.train(model, function() error "a step" end, { steps = 1, run = run, eval = batches, best = "a/b" })]],
+      "steps: option 'best': the tag must be a name for a directory, got 'a/b'")
+  end)
+
   it("saves the best model, and keeps the last checkpoints", function()
     local out = succeeds(recipe [[
       local values = { 3, 1, 2 }

@@ -549,7 +549,7 @@ describe("training stops", function()
     local model = tiny.gpt2()
     model:parameter("transformer.h.1.mlp.c_fc.weight"):detach():fill_(0 / 0)
     local text = message(lc.train, model, batches, { steps = 3 })
-    assert.matches("step 1: the loss is not finite", text)
+    assert.matches("step 1: the loss is not finite %(nan%)", text)
     assert.matches("transformer.h.1.mlp.c_fc.weight", text, 1, true)
   end)
 
@@ -566,12 +566,34 @@ describe("training stops", function()
     assert.same(before, tiny.weights(model))
   end)
 
+  it("at a loss that trains nothing", function()
+    for _, objective in ipairs {
+      function() return lc.tensor(1) end,
+      function(model, batch) return model:loss(batch):detach() end,
+      function(model, batch) return lc.no_grad(model.loss, model, batch) end,
+    } do
+      local model = tiny.gpt2()
+      local before = tiny.weights(model)
+      assert.matches("step 1: the loss has no gradient, so nothing would be trained",
+        message(lc.train, model, batches, { steps = 1, objective = objective }))
+      assert.same(before, tiny.weights(model))
+    end
+  end)
+
   it("at options that make no sense", function()
     local model = tiny.gpt2()
     assert.matches("unknown option 'stepz' %(did you mean 'steps'%?%)",
       message(lc.train, model, batches, { stepz = 3 }))
     assert.matches("option 'log_every' needs a run", message(lc.train, model, batches, { steps = 1, log_every = 1 }))
     assert.matches("option 'eval_every' needs eval", message(lc.train, model, batches, { steps = 1, eval_every = 1 }))
+    for _, eval in ipairs { 5, "x", {} } do -- before the first step, not after the last
+      assert.matches("eval must be a dataset, a list of batches, or a function, got",
+        message(lc.train, model, function() error "a step" end, { steps = 1, eval = eval }))
+    end
+    for _, leaf in ipairs { lc.tensor { 1 }, lc.param(lc.tensor { 1 }) * 2 } do
+      assert.matches("is not trained: give parameters, or leaves made by lc.param",
+        message(lc.train, model, batches, { steps = 1, params = { leaf } }))
+    end
     assert.matches("give steps or epochs", message(lc.train, model, batches, {}))
     assert.matches("objective must be 'causal' or function",
       message(lc.train, model, batches, { steps = 1, objective = "mlm" }))

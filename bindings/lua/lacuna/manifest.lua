@@ -55,20 +55,41 @@ local function stored(self)
   return copied
 end
 
+--- The keys of both, in order.
+local function names_in(a, b)
+  local seen, list = {}, {}
+  for _, fields in ipairs { a, b } do
+    for name in pairs(fields) do
+      if not seen[name] then seen[name], list[#list + 1] = true, name end
+    end
+  end
+  table.sort(list)
+  return list
+end
+
 --- A resumed run must be the one that was stopped. Another CPU can change the last bits: that is said, not refused.
 local function compare(path, before, now)
   if before.lacuna_format ~= FORMAT then
     errors.fail("%s: lacuna_format %s; this build reads %d", path, tostring(before.lacuna_format), FORMAT)
   end
-  local function same(what, a, b)
-    if json.encode(a, "manifest") ~= json.encode(b, "manifest") then
-      errors.fail("%s: %s not what this run began with; start a new run without --resume", path, what)
-    end
+  for _, key in ipairs { "recipe", "params", "options", "cpu" } do
+    if type(before[key]) ~= "table" then errors.fail("%s: has no '%s': not a run's manifest", path, key) end
   end
-  same("the recipe is", before.recipe.hash, now.recipe.hash)
-  same("the parameters are", before.params, now.params)
-  same("--toy, --dtype or --device is", before.options, now.options)
-  same("the seed is", before.seed, now.seed)
+  local function refuse(what, values)
+    errors.fail("%s: %s is not what this run began with%s; start a new run without --resume", path, what, values)
+  end
+  local function same(what, was, is)
+    local a, b = json.encode(was, "manifest"), json.encode(is, "manifest")
+    if a ~= b then refuse(what, (": it was %s and is %s now"):format(a, b)) end
+  end
+  if before.recipe.hash ~= now.recipe.hash then refuse("the recipe", "") end
+  for _, name in ipairs(names_in(before.params, now.params)) do
+    same("parameter " .. name, before.params[name], now.params[name])
+  end
+  for _, name in ipairs(names_in(before.options, now.options)) do
+    same("--" .. name, before.options[name], now.options[name])
+  end
+  same("the seed", before.seed, now.seed)
   if before.cpu.model ~= now.cpu.model then
     io.stderr:write(("lacuna: this run began on %s and goes on on %s: the last bits may differ\n"):format(
       before.cpu.model, now.cpu.model))

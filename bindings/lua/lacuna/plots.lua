@@ -27,13 +27,19 @@ local function chosen(run, where)
   return list
 end
 
+--- Whether a value can be drawn: a number, and a positive one on a logarithmic axis.
+local function is_drawn(value, logarithmic)
+  return type(value) == "number" and (value > 0 or not logarithmic)
+end
+
 --- Curves: one for each y, and for each value of `by`. A row without numbers for x and y is left out.
 local function curves(rows, opts, ys)
+  local log_x, log_y = opts.scale == "logx" or opts.scale == "loglog", opts.scale == "log" or opts.scale == "loglog"
   local list, found = {}, {}
   for _, y in ipairs(ys) do
     for _, row in ipairs(rows) do
       local group = opts.by and row[opts.by]
-      if type(row[opts.x]) == "number" and type(row[y]) == "number" and (not opts.by or group ~= nil) then
+      if is_drawn(row[opts.x], log_x) and is_drawn(row[y], log_y) and (not opts.by or group ~= nil) then
         local title = not opts.by and y or #ys == 1 and tostring(group) or ("%s, %s"):format(tostring(group), y)
         local curve = found[title]
         if not curve then
@@ -55,13 +61,12 @@ end
 
 local function quoted(text) return "'" .. text:gsub("_", " "):gsub("'", "''") .. "'" end
 
---- The smallest and the largest positive number of a coordinate.
+--- The smallest and the largest number of a coordinate.
 local function range(list, coordinate)
   local low, high = math.huge, -math.huge
   for _, curve in ipairs(list) do
     for _, point in ipairs(curve) do
-      local value = point[coordinate]
-      if value > 0 then low, high = math.min(low, value), math.max(high, value) end
+      low, high = math.min(low, point[coordinate]), math.max(high, point[coordinate])
     end
   end
   return low, high
@@ -141,13 +146,14 @@ function plots.plot(run, opts)
   end
   local list = curves(chosen(run, opts.where), opts, ys)
   if #list == 0 then
-    errors.fail("run:plot: no logged line has numbers for '%s' and '%s'", opts.x, table.concat(ys, "' or '"))
+    errors.fail("run:plot: no logged line has numbers for '%s' and '%s'%s", opts.x, table.concat(ys, "' or '"),
+      (opts.scale or "linear") ~= "linear" and ", positive where the axis is logarithmic" or "")
   end
   local base = (opts.file or ("%s-by-%s"):format(table.concat(ys, "-"), opts.x)):gsub("%.png$", "")
   local picture, source = run.dir .. "/" .. base .. ".png", run.dir .. "/" .. base .. ".gnuplot"
   files.write(source, script(list, opts, ys, picture))
   local pipe = io.popen("gnuplot " .. shell_quoted(source) .. " 2>&1")
-  local said = pipe and pipe:read "a" or ""
+  local said = pipe and pipe:read "a":match "^%s*(.-)%s*$" or ""
   if pipe and pipe:close() then return picture end
   io.stderr:write(("run:plot: no picture: %s; the script is %s\n"):format(
     said:find "not found" and "gnuplot is missing (apt-get install gnuplot-nox)" or "gnuplot said: " .. said, source))

@@ -72,6 +72,11 @@ end
 
 local function numbered(base, i) return i == 1 and base or ("%s-%d"):format(base, i) end
 
+--- Whether there is something of a run's whose manifest is gone.
+local function has_remains(dir)
+  return files.exists(dir .. "/metrics.jsonl") or files.exists(dir .. "/checkpoints/index.json")
+end
+
 --- The directory to go on in, or the first that is free; and whether it holds a run already. A run called "x-2" may
 -- have the directory that the second run called "x" would have: the manifest tells them apart.
 local function choose(base, name, resume)
@@ -80,8 +85,8 @@ local function choose(base, name, resume)
     local dir = numbered(base, i)
     local path = dir .. "/manifest.json"
     local text = files.read(path)
-    if not text then return last or dir, last ~= nil end
-    if resume and slug(manifest.name(text, path)) == slug(name) then last = dir end
+    if not text and not has_remains(dir) then return last or dir, last ~= nil end
+    if text and resume and slug(manifest.name(text, path)) == slug(name) then last = dir end
     i = i + 1
   end
 end
@@ -141,7 +146,7 @@ local function open(opts)
   refuse_twice(base, opts.name)
   local dir, resumed = choose(base, opts.name, options.value.resume)
   local run = setmetatable({
-    name = opts.name, base = base, dir = dir, resumed = resumed, state = grad.exempt {}, cursor = 0, stage_number = 0,
+    name = opts.name, base = base, dir = dir, resumed = resumed, kept = grad.exempt {}, cursor = 0, stage_number = 0,
     loop_number = 0, models = {},
   }, run_meta)
   files.make_dirs(dir .. "/checkpoints")
@@ -221,6 +226,7 @@ function run_methods.text(run, name, text)
   if type(name) ~= "string" or slug(name) == "" or name:find "/" or OWN[name] then
     errors.fail("run:text: the name must be that of a file of yours in the run's directory, got '%s'", tostring(name))
   end
+  errors.expect("run:text", "the text", text, "string")
   files.write(run.dir .. "/" .. (name:find "%." and name or name .. ".txt"), text)
 end
 
@@ -234,15 +240,19 @@ function run_methods.claim(run, text, holds)
   run:log { claim = text, holds = holds }
 end
 
+local function check_tag(where, tag)
+  if type(tag) ~= "string" or slug(tag) == "" or tag:find "/" or tag == "checkpoints" then
+    errors.fail("%s: the tag must be a name for a directory, got '%s'", where, tostring(tag))
+  end
+end
+
 --- Saves a model in the layout of Hugging Face under the run's directory.
 ---@param model any
 ---@param tag string name of the directory
 ---@return string path
 function run_methods.save(run, model, tag)
   errors.receiver("run:save", run, "run")
-  if type(tag) ~= "string" or slug(tag) == "" or tag:find "/" or tag == "checkpoints" then
-    errors.fail("run:save: the tag must be a name for a directory, got '%s'", tostring(tag))
-  end
+  check_tag("run:save", tag)
   errors.expect("run:save", "the model", model, "model")
   local path = run.dir .. "/" .. tag
   model:save(path)
@@ -255,16 +265,26 @@ for name, method in pairs(require "lacuna.plots") do run_methods[name] = method 
 local for_users = {} -- for help: without what training loops call
 for name, method in pairs(run_methods) do for_users[name] = method end
 for name, method in pairs(require "lacuna.loops") do run_methods[name] = method end
+function run_methods.check_tag(_, where, tag) check_tag(where, tag) end
 
 local user_names = {}
 for name in pairs(for_users) do user_names[#user_names + 1] = name end
 
 function run_meta.__names() return user_names end -- for completion
 
-function run_meta.__index(_, name)
+--- run.state: values that must survive, for the recipe to fill; it is always the same table.
+function run_meta.__index(run, name)
+  if name == "state" then return run.kept end
   local method = run_methods[name]
   if method or optional[name] then return method end
   errors.fail("%s", errors.no_field("run", tostring(name), user_names))
+end
+
+function run_meta.__newindex(run, name, value)
+  if name == "state" then
+    errors.fail "run.state is the run's own table, which comes back on resume: write into it, as in run.state.round = 1"
+  end
+  rawset(run, name, value)
 end
 
 return { run = open, methods = for_users }

@@ -212,6 +212,12 @@ local function check_needs(opts)
   for _, name in ipairs { "eval_every", "best" } do
     if opts[name] and not opts.eval then errors.fail("steps: option '%s' needs eval = a dataset or function", name) end
   end
+  if opts.best then opts.run:check_tag("steps: option 'best'", opts.best) end
+  local eval = opts.eval
+  if eval and not (type(eval) == "function" or is_dataset(eval) or type(eval) == "table" and #eval > 0) then
+    errors.fail("steps: eval must be a dataset, a list of batches, or a function, got %s",
+      type(eval) == "table" and "an empty list" or errors.kind(eval))
+  end
 end
 
 local function new_loop(model, data, opts, check)
@@ -288,7 +294,6 @@ local function mean_loss(model, data, batch_size)
     local sum, count = core.evaluate(model, data, batch_size)
     return sum / count
   end
-  if type(data) ~= "table" then errors.fail "steps: eval must be a dataset, a list of batches, or a function" end
   local total, labels = 0, 0
   for _, batch in ipairs(data) do
     local sum, count = core.evaluate(model, batch)
