@@ -477,7 +477,11 @@ describe("a function that misbehaves inside the engine", function()
       local function again() return wide(9, way, again) end
       local ok, problem = pcall(way, again)
       assert.is_false(ok)
-      if name ~= "lc.func backward" then assert.matches("stack overflow", tostring(problem)) end -- nothing records there
+      if name == "eval" then
+        assert.matches("the loss has no gradient", problem, 1, true) -- nothing records there, so nothing can be trained
+      elseif name ~= "lc.func backward" then -- nor there
+        assert.matches("stack overflow", tostring(problem))
+      end
       still_works()
     end)
 

@@ -329,8 +329,9 @@ describe("a stage", function()
       lc.run { name = "tuned", params = lc.params { lr = 1e-3, layers = { 1, 2 } } }]]
     succeeds(recipe(text))
     local other = ("%s --out %s --resume %s "):format(cli.program, root, recipe_path)
-    fails(cli.shell(other .. "--lr 2e-3"), "parameter lr is not what this run began with: it was 0.001 and is 0.002 now;")
-    fails(cli.shell(other .. "--layers 1"), "parameter layers is not what this run began with: it was [1,2] and is [1] now;")
+    local refusal = "parameter %s is not what this run began with: it was %s and is %s now;"
+    fails(cli.shell(other .. "--lr 2e-3"), refusal:format("lr", "0.001", "0.002"))
+    fails(cli.shell(other .. "--layers 1"), refusal:format("layers", "[1,2]", "[1]"))
     succeeds(cli.shell(other))
   end)
 
@@ -422,7 +423,9 @@ end)
 
 describe("a loop of a run", function()
   it("refuses a tag for the best model before its first step", function()
-    fails(recipe [[lc.train(model, function() error "a step" end, { steps = 1, run = run, eval = batches, best = "a/b" })]],
+    fails(recipe [[
+      local function data() error "a step" end
+      lc.train(model, data, { steps = 1, run = run, eval = batches, best = "a/b" })]],
       "steps: option 'best': the tag must be a name for a directory, got 'a/b'")
   end)
 
