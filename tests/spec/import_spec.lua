@@ -35,8 +35,8 @@ end
 
 describe("a GGUF model", function()
   local ids = { { 1, 5, 7, 2, 9, 30, 41, 3, 8 } }
-  for _, name in ipairs { "llama_plain", "llama_llama3", "llama_linear", "llama_yarn", "llama_yarn_mscale", "qwen2_plain",
-    "gpt_neox_plain", "gpt2_plain" } do
+  for _, name in ipairs { "llama_plain", "llama_llama3", "llama_linear", "llama_yarn", "llama_yarn_mscale",
+    "qwen2_plain", "gpt_neox_plain", "gpt2_plain" } do
     it("has the parameters and the logits of " .. name, function()
       local wanted, got = lc.load(GOLDEN .. name), lc.load(GOLDEN .. "gguf/" .. name .. ".gguf")
       for parameter, p in pairs(wanted:parameters()) do
