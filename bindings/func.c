@@ -199,6 +199,11 @@ static int backward_protected(lua_State *L) {
             lua_pushnil(L);
     }
     lua_call(L, job->n_out + 1, LUA_MULTRET);
+    int results = lua_gettop(L) - base;
+    while (results && lua_isnil(L, base + results)) results--;
+    if (results > job->call->arguments)
+        lcl_error(L, "lc.func: backward gave %d gradients, but %d %s given", results, job->call->arguments,
+                  job->call->arguments == 1 ? "argument was" : "arguments were");
     for (int k = 0; k < job->n_in; k++) {
         int argument = job->call->position[k];
         if (!lua_isnoneornil(L, base + argument) && !lcl_test(L, base + argument, &LCL_TENSOR))

@@ -84,7 +84,7 @@ typedef struct method_options {
 
 static const lcl_option method_rows[] = {
     {"name", LCL_STRING, offsetof(method_options, name),
-     .doc = "printed, and part of its tensors' names in checkpoints; default transform.<place> or product"},
+     .doc = "printed, and part of its tensors' names in checkpoints; default transform.<number> or product"},
     {"params", LCL_ANY, .doc = "{name = leaf}: trained beside the model's parameters, clipped, checkpointed"},
     {"state", LCL_ANY, .doc = "{name = tensor} or {'name', ...}: kept from call to call, checkpointed"},
     {0},
@@ -166,11 +166,19 @@ static lua_method *push_method(lua_State *L) {
     return method;
 }
 
+/* "transform.<number>": one more than the last one of such a name that the layer has. */
+static void default_name(const lc_layer *layer, char *name, size_t size) {
+    int last = 0, number;
+    for (int i = 0; i < layer->n_transforms; i++)
+        if (sscanf(layer->transforms[i]->method.name, "transform.%d", &number) == 1) last = lc_max(last, number);
+    snprintf(name, size, "transform.%d", last + 1);
+}
+
 static int install(lua_State *L, bool product) {
     lc_layer *layer = lcl_check(L, 1, &LCL_LAYER);
     if (!lua_isfunction(L, 2)) lcl_expected(L, 2, "a function");
-    char place[40];
-    snprintf(place, sizeof place, product ? "product" : "transform.%d", layer->n_transforms + 1);
+    char place[40] = "product";
+    if (!product) default_name(layer, place, sizeof place);
     method_options o = {0};
     lcl_options(L, 3, product ? &replace_set : &transform_set, &o);
     lua_settop(L, 3);
@@ -201,6 +209,24 @@ int lcl_layer_transform(lua_State *L) {
 
 int lcl_layer_replace(lua_State *L) {
     return install(L, true);
+}
+
+/* -- saving ------------------------------------------------------------------------------------- */
+
+static lc_status find_transform(void *context, lc_installed *me) {
+    lc_installed **found = context;
+    if (me->method.transform) *found = me;
+    return LC_OK;
+}
+
+void lcl_warn_of_transforms(lua_State *L, lc_model *m) {
+    lc_installed *found = NULL;
+    lcl_done(L, lc_model_each_installed(m, find_transform, &found), 0);
+    if (!found) return;
+    lua_pushfstring(L, "save: transform '%s' is installed on %s; the file holds the weights without it",
+                    found->method.name, found->layer->name);
+    lua_warning(L, lua_tostring(L, -1), 0);
+    lua_pop(L, 1);
 }
 
 /* -- the handle --------------------------------------------------------------------------------- */

@@ -330,7 +330,9 @@ static int model_restore(lua_State *L) {
 
 static int model_save(lua_State *L) {
     lc_model *m = check(L);
-    return lcl_done(L, lc_model_save(m, lcl_path(L, 2)), 0);
+    lcl_done(L, lc_model_save(m, lcl_path(L, 2)), 0);
+    lcl_warn_of_transforms(L, m);
+    return 0;
 }
 
 /* -- perplexity --------------------------------------------------------------------------------- */

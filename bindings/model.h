@@ -44,5 +44,7 @@ extern const lcl_option_set lcl_generate_set;
 /* layer:transform and layer:replace. bindings/method.c */
 int lcl_layer_transform(lua_State *L);
 int lcl_layer_replace(lua_State *L);
+/* Warns where transforms are installed that a model's file does not have. */
+void lcl_warn_of_transforms(lua_State *L, lc_model *m);
 
 #endif

@@ -177,8 +177,7 @@ static int stream_restore(lua_State *L) {
 /* -- tensors from a stream: as methods of one, or of lc with the option `stream` -- */
 
 static const lcl_option draw_rows[] = {
-    {"dtype", LCL_STRING, 0,
-     .doc = "f32 (default) or f64; for randint and permutation any integer type, i64 by default"},
+    {"dtype", LCL_STRING, 0, .doc = "f32 (default) or f64; for randint any, i64 by default"},
     {"stream", LCL_ANY, .doc = "a stream, or the name of one; \"default\" when nil"},
     {0},
 };
@@ -241,6 +240,9 @@ static int randint(lua_State *L) {
     int ndim = lcl_shape(L, first + 2, false, shape);
     lc_dtype dtype = LC_I64;
     lc_stream *s = read_options(L, first + 3, &dtype);
+    lcl_check_fits(L, first, dtype);
+    lua_pushinteger(L, high - 1);
+    lcl_check_fits(L, lua_gettop(L), dtype);
     lc_tensor **slot = lcl_push(L, &LCL_TENSOR);
     lcl_done(L, lc_tensor_new(dtype, ndim, shape, LC_CPU, slot), 1);
     for (int64_t i = 0, n = lc_numel(*slot); i < n; i++)

@@ -30,6 +30,7 @@ int lcl_apply(lua_State *L, lc_op op, const lc_attr *attr, lc_tensor *const *in,
 
 /* Where expand repeats one number, a write would come several times or be lost. */
 static void refuse_repeated(lua_State *L, const lc_tensor *x) {
+    if (lc_numel(x) == 0) return; /* an empty tensor's strides may be 0 too */
     for (int i = 0; i < x->ndim; i++)
         if (x->strides[i] == 0 && x->shape[i] > 1)
             lcl_error(L, "%s: this view shows one number in several places (expand); write into x:clone()",
@@ -94,6 +95,8 @@ int lcl_optional_dim(lua_State *L, int arg, int ndim, int fallback) {
 
 static bool fits(lc_dtype dtype, int64_t value) {
     switch (dtype) {
+    case LC_BOOL:
+        return value == 0 || value == 1;
     case LC_U8:
         return value >= 0 && value <= UINT8_MAX;
     case LC_I32:
@@ -133,8 +136,26 @@ lc_tensor *lcl_operand(lua_State *L, int arg, const lc_tensor *other) {
     return *slot;
 }
 
+void lcl_check_fits(lua_State *L, int arg, lc_dtype dtype) {
+    if (lua_isboolean(L, arg)) return;
+    lua_Integer value;
+    int whole;
+    if (lua_type(L, arg) != LUA_TNUMBER) lcl_expected(L, arg, "a number");
+    if (lc_dtype_is_float(dtype)) return;
+    value = lua_tointegerx(L, arg, &whole);
+    if (!whole || !fits(dtype, value))
+        lcl_error(L, "%s: %s does not fit into a tensor of %s", lcl_function_name(L), lcl_describe(L, arg),
+                  lc_dtype_name(dtype));
+}
+
 lc_tensor *lcl_source(lua_State *L, int arg, const lc_tensor *target) {
     if (lua_istable(L, arg)) return lcl_table_to_tensor(L, arg, target->dtype);
+    lc_tensor *source = lcl_test(L, arg, &LCL_TENSOR);
+    if (!source)
+        lcl_check_fits(L, arg, target->dtype);
+    else if (lc_dtype_is_float(source->dtype) && !lc_dtype_is_float(target->dtype))
+        lcl_error(L, "%s: a tensor of %s cannot hold floats; use x:to", lcl_function_name(L),
+                  lc_dtype_name(target->dtype));
     return lcl_operand(L, arg, target);
 }
 

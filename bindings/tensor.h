@@ -42,7 +42,10 @@ double lcl_number_value(lua_State *L, int arg);
 /* The tensor at `arg`, or a number there made into a 0-d tensor that fits `other` (a Lua number raises only an integer
  * or boolean `other` with a float, to f32). Pushes one value, which keeps it. */
 lc_tensor *lcl_operand(lua_State *L, int arg, const lc_tensor *other);
-/* The tensor at `arg` for copying into `target`: numbers, booleans and tables are converted. Pushes one value. */
+/* Raises unless a tensor of `dtype` can hold the number (or boolean) at `arg`: integers take whole numbers in range. */
+void lcl_check_fits(lua_State *L, int arg, lc_dtype dtype);
+/* The tensor at `arg` for copying into `target`: numbers, booleans and tables are converted. Raises where floats would
+ * be cut to integers. Pushes one value. */
 lc_tensor *lcl_source(lua_State *L, int arg, const lc_tensor *target);
 
 /* x[i], x { {2, 5}, {}, -1 } and their assignment. tensor_view.c */

@@ -8,11 +8,17 @@ static int unary(lua_State *L) {
     return lcl_finish(L, NULL, &x, 1);
 }
 
+/* Is this an integer tensor raised to a negative integer? That makes fractions. */
+static bool makes_fractions(lua_State *L, const lc_tensor *x) {
+    return x && lcl_op(L) == LC_OP_POW && lua_isinteger(L, 2) && lua_tointeger(L, 2) < 0 &&
+           !lc_dtype_is_float(x->dtype);
+}
+
 /* A tensor and a number: the number's tensor lives only inside this call, which spares a handle. */
 static int with_number(lua_State *L, lc_tensor *const given[2]) {
     int arg = given[0] ? 2 : 1;
     lc_tensor *in[2] = {given[0], given[1]}, *out[LC_MAX_OUT] = {0};
-    lc_dtype dtype = lcl_number_dtype(L, arg, in[2 - arg]);
+    lc_dtype dtype = makes_fractions(L, given[0]) ? LC_F32 : lcl_number_dtype(L, arg, in[2 - arg]);
     double value = lcl_number_value(L, arg);
     lc_tensor **slot = lcl_push(L, &LCL_TENSOR);
     lc_status status = lc_tensor_scalar(dtype, value, &in[arg - 1]);
@@ -30,6 +36,9 @@ static int binary(lua_State *L) {
     if (!in[0] && !in[1]) lcl_expected(L, 1, "a tensor");
     if (!lcl_in_place(L)) return with_number(L, in);
     in[0] = lcl_tensor(L, 1);
+    if (makes_fractions(L, in[0]))
+        lcl_error(L, "pow_: a negative power gives floats, which a tensor of %s cannot hold; use x:to",
+                  lc_dtype_name(in[0]->dtype));
     in[1] = lcl_operand(L, 2, in[0]);
     return lcl_finish(L, NULL, in, 2);
 }
@@ -57,11 +66,8 @@ static int where(lua_State *L) {
 
 /* -- in place -- */
 
-/* Casts would hide a mistake here as anywhere else: a float into integers is refused, unless x:to says it. */
 static int copy_into(lua_State *L) {
     lc_tensor *x = lcl_tensor(L, 1), *source = lcl_source(L, 2, x);
-    if (lc_dtype_is_float(source->dtype) && !lc_dtype_is_float(x->dtype))
-        lcl_error(L, "copy_: a tensor of %s cannot hold floats; use x:to", lc_dtype_name(x->dtype));
     lc_tensor **expanded = lcl_push(L, &LCL_TENSOR);
     lcl_done(L, lc_expand(source, x->ndim, x->shape, expanded), 1);
     lc_attr attr = {.dtype = x->dtype};
@@ -70,9 +76,7 @@ static int copy_into(lua_State *L) {
 
 static int fill(lua_State *L) {
     lc_tensor *x = lcl_tensor(L, 1);
-    if (lua_type(L, 2) != LUA_TNUMBER && !lua_isboolean(L, 2)) lcl_expected(L, 2, "a number");
-    if (lcl_number_dtype(L, 2, x) == LC_F32 && !lc_dtype_is_float(x->dtype))
-        lcl_error(L, "fill_: %s does not fit into a tensor of %s", lcl_describe(L, 2), lc_dtype_name(x->dtype));
+    lcl_check_fits(L, 2, x->dtype);
     lc_attr attr = {.a = lcl_number_value(L, 2)};
     return lcl_apply_into(L, LC_OP_FILL, &attr, NULL, 0, x);
 }
@@ -97,7 +101,9 @@ const lcl_function lcl_math_functions[] = {
     BINARY(mul, MUL, "x * y element by element, broadcasting; booleans count as 0 and 1."),
     BINARY(div, DIV, "x / y, broadcasting; integers give floats."),
     BINARY(mod, MOD, "x % y, with the divisor's sign."),
-    BINARY(pow, POW, "x ^ y, broadcasting."),
+    BINARY(pow, POW,
+           "x ^ y, broadcasting. Integers give integers, fractions cut towards 0; with a fraction or a "
+           "negative number as y, floats."),
     BINARY(minimum, MINIMUM, "The smaller of x and y, element by element; NaN wins. Of equal ones x has the gradient."),
     BINARY(maximum, MAXIMUM, "The larger of x and y, element by element; NaN wins. Of equal ones x has the gradient."),
     COMPARE(eq, EQ, "Where x equals y. (x == y in Lua asks whether both are one handle.)"),

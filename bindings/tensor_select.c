@@ -121,7 +121,7 @@ static int masked_fill(lua_State *L) {
     if (in[1]->dtype != LC_BOOL)
         lcl_error(L, "%s: a mask is a tensor of booleans, got %s; compare first, as in x:ne(0)", lcl_function_name(L),
                   lc_dtype_name(in[1]->dtype));
-    lcl_number_dtype(L, 3, in[0]);
+    lcl_check_fits(L, 3, in[0]->dtype);
     lc_attr attr = {.a = lcl_number_value(L, 3)};
     return lcl_finish(L, &attr, in, 2);
 }
@@ -237,6 +237,7 @@ static int split(lua_State *L) {
             lua_rawgeti(L, 2, i);
             size = lcl_integer(L, lua_gettop(L));
             lua_pop(L, 1);
+            if (size < 0) lcl_error(L, "split: a size cannot be negative, got %lld", (long long)size);
         }
         int64_t length = list ? size : lc_min(size, total - start);
         add_part(L, x, dim, start, length, i);

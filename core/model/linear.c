@@ -10,13 +10,23 @@
 
 /* -- the product -------------------------------------------------------------------------------- */
 
+/* What a method gave comes from a user's function: another type than `like`'s would spread through the model. */
+static lc_status check_dtype(const lc_layer *layer, const char *kind, const char *name, const lc_tensor *given,
+                             const lc_tensor *like) {
+    if (given->dtype == like->dtype) return LC_OK;
+    return lc_fail(LC_EDTYPE, "%s: %s '%s' gave %s, expected %s; cast with x:to '%s'", layer->name, kind, name,
+                   lc_dtype_name(given->dtype), lc_dtype_name(like->dtype), lc_dtype_name(like->dtype));
+}
+
 /* Puts what the transform makes of *w in its place. */
 static lc_status apply_transform(lc_installed *me, lc_layer *layer, lc_tensor **w) {
     lc_tensor *next = NULL;
     LC_TRY(me->method.transform(me, layer, *w, &next));
-    if (!lc_same_shape(next, layer->weight->leaf)) {
-        lc_status status = lc_fail(LC_ESHAPE, "%s: transform '%s' gave a weight of %s, expected %s", layer->name,
-                                   me->method.name, LC_SHAPE(next), LC_SHAPE(layer->weight->leaf));
+    lc_status status = check_dtype(layer, "transform", me->method.name, next, *w);
+    if (!lc_same_shape(next, layer->weight->leaf))
+        status = lc_fail(LC_ESHAPE, "%s: transform '%s' gave a weight of %s, expected %s", layer->name, me->method.name,
+                         LC_SHAPE(next), LC_SHAPE(layer->weight->leaf));
+    if (status) {
         lc_tensor_release(next);
         return status;
     }
@@ -51,7 +61,7 @@ lc_status lc_layer_weight(lc_layer *layer, lc_tensor **w) {
     return status;
 }
 
-/* The installed product, with its result's shape checked: it may come from a user's function. */
+/* The installed product, with its result's shape and type checked. */
 static lc_status replaced_product(lc_layer *layer, lc_tensor *x, lc_tensor *w, lc_tensor *b, lc_tensor **y) {
     lc_installed *me = lc_installed_retain(layer->product);
     lc_tensor *result = NULL;
@@ -59,11 +69,11 @@ static lc_status replaced_product(lc_layer *layer, lc_tensor *x, lc_tensor *w, l
     if (!status) {
         bool fits = result->ndim == x->ndim && result->shape[x->ndim - 1] == layer->outputs;
         for (int d = 0; fits && d + 1 < x->ndim; d++) fits = result->shape[d] == x->shape[d];
-        if (!fits) {
+        status = check_dtype(layer, "product", me->method.name, result, w);
+        if (!fits)
             status = lc_fail(LC_ESHAPE, "%s: product '%s' gave %s for an input of %s; the last size must be %lld",
                              layer->name, me->method.name, LC_SHAPE(result), LC_SHAPE(x), (long long)layer->outputs);
-            lc_tensor_release(result);
-        }
+        if (status) lc_tensor_release(result);
     }
     lc_installed_release(me);
     if (!status) *y = result;
@@ -100,6 +110,14 @@ lc_status lc_layer_forward(lc_layer *layer, lc_tensor *x, lc_activation act, lc_
 
 /* -- installing --------------------------------------------------------------------------------- */
 
+/* The method of that name on the layer, or NULL. */
+static lc_installed *find_installed(const lc_layer *layer, const char *name) {
+    if (layer->product && !strcmp(layer->product->method.name, name)) return layer->product;
+    for (int i = 0; i < layer->n_transforms; i++)
+        if (!strcmp(layer->transforms[i]->method.name, name)) return layer->transforms[i];
+    return NULL;
+}
+
 lc_status lc_layer_install(lc_layer *layer, const lc_method *method, lc_installed **out) {
     bool is_product = method->product != NULL;
     lc_status status = LC_ENOMEM;
@@ -111,6 +129,11 @@ lc_status lc_layer_install(lc_layer *layer, const lc_method *method, lc_installe
                          "%s: cannot install the product '%s': '%s' is installed there; a layer has one product, "
                          "remove that one first",
                          layer->name, method->name, layer->product->method.name);
+        goto failed;
+    }
+    if (find_installed(layer, method->name)) {
+        status = lc_fail(LC_EINVAL, "%s: a method called '%s' is installed there; give this one another name",
+                         layer->name, method->name);
         goto failed;
     }
     if (!is_product) {

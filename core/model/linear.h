@@ -76,7 +76,7 @@ lc_status lc_layer_forward(lc_layer *layer, lc_tensor *x, lc_activation act, lc_
 lc_status lc_layer_weight(lc_layer *layer, lc_tensor **w);
 
 /* Installs a method: at the end of the chain, or as the product (LC_ESTATE, naming both, when there is one already).
- * Takes over method->context: release is called on failure too. *out is a reference of the caller's. */
+ * LC_EINVAL when the layer has a method of that name. Takes over method->context: release is called on failure too. *out is a reference of the caller's. */
 lc_status lc_layer_install(lc_layer *layer, const lc_method *method, lc_installed **out);
 /* A tensor to be trained, or kept, with an installed method. `leaf` is retained. Names are checked: LC_EINVAL when
  * taken. */

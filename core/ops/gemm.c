@@ -224,9 +224,16 @@ static lc_status check(const lc_product *p) {
     return LC_OK;
 }
 
-lc_status lc_products(const lc_product *p) {
+lc_status lc_products(const lc_product *given) {
+    lc_product copy = *given;
+    const lc_product *p = &copy;
     LC_TRY(check(p));
     if (p->M == 0 || p->N == 0 || p->batches == 0) return LC_OK;
+    if (p->K == 0) { /* nothing of A and B is read, but BLAS refuses the strides that empty matrices may have */
+        copy.trans_a = copy.trans_b = false;
+        copy.lda = 1;
+        copy.ldb = p->N;
+    }
     job j = {.p = p, .size = lc_dtype_size(p->dtype)};
     LC_TRY(lc_blas_open(&j.blas));
     j.own = own_kernel(p);

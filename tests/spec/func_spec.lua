@@ -142,6 +142,8 @@ describe("lc.func", function()
     assert.equal("lc.func: forward must return 1 to 4 tensors, got 0 values", message(of(function() end), w))
     assert.equal("lc.func: backward must return a tensor or nil for argument 1, got 3",
       message(function() of(pass, function() return 3 end)(w):sum():backward() end))
+    assert.equal("lc.func: backward gave 2 gradients, but 1 argument was given",
+      message(function() of(pass, function(_, dy) return dy, dy, nil end)(w):sum():backward() end))
     local wrong_shape = of(pass, function() return lc.zeros(3) end)
     assert.matches("%(3%).*%(2%)", message(function() wrong_shape(w):sum():backward() end))
     assert.equal("func: option 'forward' is needed: function(ctx, ...) -> tensors, run without recording",

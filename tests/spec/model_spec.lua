@@ -1,5 +1,6 @@
 -- Models as values of the language: selections, parameters, methods on layers, copies, files, perplexity, generation.
 
+local cli = dofile "tests/cli.lua"
 local lc = require "lacuna"
 local temporary = dofile "tests/temporary.lua"
 
@@ -244,8 +245,39 @@ describe("methods on layers", function()
     assert_error("cannot install the product 'again': 'matmul' is installed there", layer.replace, layer,
       function(x) return x end, { name = "again" })
     handle:remove()
-    layer:replace(function(x) return x end)
+    handle = layer:replace(function(x) return x end)
     assert_error("the last size must be 48", loss_of, model)
+    handle:remove()
+    layer:replace(function(x, w, b) return (x:matmul(w:t()) + b):to "f64" end)
+    assert_error("product 'product' gave f64, expected f32; cast with x:to 'f32'", loss_of, model)
+  end)
+
+  it("have names of their own on a layer, and leave the weight its type", function()
+    local model = tiny()
+    local layer = model:linears()[1]
+    local first, second = layer:transform(function(w) return w end), layer:transform(function(w) return w end)
+    assert.equal("transform.2", second.name)
+    first:remove()
+    assert.equal("transform.3", layer:transform(function(w) return w end).name)
+    assert_error("c_attn: a method called 'transform.2' is installed there; give this one another name",
+      layer.transform, layer, function(w) return w end, { name = "transform.2" })
+    layer:transform(function(w) return w:to "f64" end, { name = "wide" })
+    assert_error("transform 'wide' gave f64, expected f32; cast with x:to 'f32'", loss_of, model)
+  end)
+
+  it("that change the weight are warned of when the model is saved without them", function()
+    local saved = cli.recipe([[
+      local lc = require "lacuna"
+      local model = lc.model { family = "gpt2", vocab_size = 9, n_positions = 4, n_embd = 4, n_layer = 1, n_head = 1 }
+      local layer, directory = model:linears()[1], arg[1]
+      local handle = layer:transform(function(w) return w * 2 end, { name = "double" })
+      model:save(directory)
+      handle:remove()
+      layer:replace(function(x, w, b) return x:matmul(w:t()) + b end)
+      model:save(directory)]], temporary() .. "/saved")
+    assert.equal("lacuna: warning: save: transform 'double' is installed on transformer.h.0.attn.c_attn; the file "
+      .. "holds the weights without it\n", saved.err)
+    assert.equal(0, saved.status)
   end)
 
   it("keep state from call to call, and read the clock", function()

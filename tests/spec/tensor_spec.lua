@@ -72,12 +72,26 @@ describe("a tensor from a table", function()
   end)
 end)
 
-describe("lc.full", function()
-  it("refuses a number that the dtype cannot hold", function()
+describe("a number that the dtype cannot hold", function()
+  it("is refused where it would be written", function()
     assert.same({ 7, 7 }, lc.full({ 2 }, 7, { dtype = "u8" }):totable())
-    assert.equal("full: 300 does not fit into a tensor of u8; use x:to 'i64'",
-      message(lc.full, { 2 }, 300, { dtype = "u8" }))
-    assert.equal("full: 0.5 does not fit into a tensor of i64", message(lc.full, { 2 }, 0.5, { dtype = "i64" }))
+    assert.same({ 7, 7 }, lc.zeros({ 2 }, { dtype = "i32" }):fill_(7.0):totable())
+    local bytes, integers = lc.zeros({ 2 }, { dtype = "u8" }), lc.zeros({ 2 }, { dtype = "i64" })
+    local first = lc.tensor { true, false }
+    for text, fn in pairs {
+      ["full: 300 does not fit into a tensor of u8"] = function() lc.full({ 2 }, 300, { dtype = "u8" }) end,
+      ["full: 0.5 does not fit into a tensor of i64"] = function() lc.full({ 2 }, 0.5, { dtype = "i64" }) end,
+      ["tensor: 1.5 does not fit into a tensor of i64"] = function() lc.tensor(1.5, { dtype = "i64" }) end,
+      ["full_like: -1 does not fit into a tensor of u8"] = function() bytes:full_like(-1) end,
+      ["fill_: 256 does not fit into a tensor of u8"] = function() bytes:fill_(256) end,
+      ["masked_fill: -inf does not fit into a tensor of i64"] = function() integers:masked_fill(first, -math.huge) end,
+      ["newindex: 0.5 does not fit into a tensor of i64"] = function() integers[1] = 0.5 end,
+      ["newindex: a tensor of i64 cannot hold floats; use x:to"] = function() integers[1] = lc.ones { 1 } end,
+      ["arange: 256 does not fit into a tensor of u8"] = function() lc.arange(0, 300, { dtype = "u8" }) end,
+      ["linspace: 0.5 does not fit into a tensor of i64"] = function() lc.linspace(0, 1, 3, { dtype = "i64" }) end,
+      ["randint: 299 does not fit into a tensor of u8"] = function() lc.randint(0, 300, { 2 }, { dtype = "u8" }) end,
+    } do assert.equal(text, message(fn)) end
+    assert.same({ 0, 0, 0, 0 }, lc.cat { bytes, integers }:totable())
   end)
 end)
 
@@ -177,6 +191,9 @@ describe("dtypes", function()
     assert.equal("f32", (lc.tensor({ 3 }, { dtype = "i32" }) / 2).dtype)
     assert.equal("add: 300 does not fit into a tensor of u8; use x:to 'i64'",
       message(function() return lc.zeros({ 1 }, { dtype = "u8" }) + 300 end))
+    assert.same({ 1, 0.5 }, (lc.arange(1, 3) ^ -1):totable())
+    assert.equal("pow_: a negative power gives floats, which a tensor of i64 cannot hold; use x:to",
+      message(function() lc.arange(1, 3):pow_(-1) end))
   end)
 
   it("of halves are only for storing", function()
@@ -210,6 +227,17 @@ describe("an operator", function()
     assert.equal("mul: argument 1: expected a tensor or a number, got nil", message(function() return x:mul() end))
     assert.equal("matmul: argument 1: expected a tensor, got 3", message(function() return x:matmul(3) end))
     assert.equal("matmul: argument 2: expected a tensor, got a table", message(lc.matmul, x, {}))
+  end)
+
+  it("makes zeros of a product over nothing, whatever the strides", function()
+    local one = lc.ones { 70, 1 }
+    for _, a in ipairs { one:expand { 70, 0 }, one:t():expand({ 0, 70 }):t(), lc.zeros { 70, 0 } } do
+      for _, b in ipairs { lc.zeros { 2, 0, 17 }, lc.zeros({ 17, 0 }):t(), lc.ones({ 1 }):expand { 0, 17 } } do
+        collectgarbage()
+        lc.ones { 2 * 70 * 17 } -- what the product's buffer may have held
+        assert.is_true(a:matmul(b):eq(0):all():item())
+      end
+    end
   end)
 
   it("names both shapes when they do not fit", function()
@@ -279,6 +307,10 @@ describe("in place", function()
       message(function() x:add_(0.5) end))
     assert.equal("fill_: 0.5 does not fit into a tensor of i64", message(function() x:fill_(0.5) end))
     assert.equal("copy_: a tensor of i64 cannot hold floats; use x:to", message(function() x:copy_(lc.zeros(3)) end))
+  end)
+
+  it("takes tensors without numbers", function()
+    assert.same({ 3, 0, 2 }, lc.ones({ 3, 0, 2 }):mul_(2):add_(lc.ones { 2 }).shape)
   end)
 
   it("is refused where a view repeats its numbers", function()
