@@ -8,7 +8,7 @@
 #   make fuzz SECONDS=600      every parser, in build-fuzz; make test replays the corpus
 #   make peers         live comparison with PyTorch and transformers (PEER_PYTHON=/path/to/python reuses an environment)
 #   make bench, make bench-peers       timings; the second beside PyTorch's
-#   make quickstart    installs what is missing, builds, trains and prunes a small GPT-2
+#   make quickstart    installs what is missing, builds, trains and prunes a small GPT-2; TEXT=file.txt for your own text
 #   make install PREFIX=/usr/local, make clean
 
 ifeq ($(origin CC),default)
@@ -201,11 +201,12 @@ $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o $(LIBRARY)
 
 # -- the newcomer's way in -----------------------------------------------------------------------------------------------
 
+# TEXT=file.txt is read in place of the Bible, which is then not needed.
 quickstart:
-	@sh .ci/packages.sh install build quickstart
+	@sh .ci/packages.sh install build plot $(if $(TEXT),,bible)
 	@$(MAKE) --no-print-directory build
-	@sh recipes/bible_text.sh data/bible.txt
-	$(LACUNA) recipes/quickstart.lua $(if $(TEXT),--text $(TEXT))
+	@$(if $(TEXT),:,sh recipes/bible_text.sh data/bible.txt)
+	$(LACUNA) recipes/quickstart.lua $(if $(TEXT),--text '$(TEXT)')
 
 install: $(LACUNA)
 	install -D -m 755 $(LACUNA) $(DESTDIR)$(PREFIX)/bin/lacuna

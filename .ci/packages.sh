@@ -3,7 +3,7 @@
 #
 #   packages.sh check              names missing headers with their packages; fails when one is missing
 #   packages.sh install PURPOSE... installs missing packages by apt-get, as root or through sudo; fails, naming them, when
-#                                  it cannot.  PURPOSE: build test lint fuzz quickstart peers
+#                                  it cannot.  PURPOSE: build test lint fuzz plot bible peers
 set -u
 CC=${CC:-gcc}
 
@@ -15,7 +15,8 @@ packages_for() {
     test) echo lua-busted python3 gnuplot-nox ;;
     lint) echo clang-format cppcheck lua-check ;;
     fuzz) echo clang libclang-rt-14-dev ;;
-    quickstart) echo gnuplot-nox bible-kjv bible-kjv-text ;;
+    plot) echo gnuplot-nox ;;
+    bible) echo bible-kjv bible-kjv-text ;;
     peers) echo python3-venv ;;
     *) echo "packages.sh: unknown purpose '$1'" >&2; exit 2 ;;
     esac

@@ -102,6 +102,12 @@ static json_t *load(const char *text, size_t length, json_error_t *error) {
     return json_load_callback(next_byte, &(source){text, length}, flags | JSON_DECODE_INT_AS_REAL, error);
 }
 
+/* What is wrong, in words of the document. */
+static const char *problem(json_error_t *error) {
+    return json_error_code(error) == json_error_null_character ? "a NUL character (\\u0000) inside a string"
+                                                               : error->text;
+}
+
 lc_status lc_json_parse(const char *text, size_t length, const char *name, json_t **out) {
     if (length > LC_JSON_MAX_BYTES)
         return lc_fail(LC_EFORMAT, "%s: %zu bytes of JSON; at most %zu are read", name, length, LC_JSON_MAX_BYTES);
@@ -119,9 +125,10 @@ lc_status lc_json_parse(const char *text, size_t length, const char *name, json_
     lc_free(memory);
     if (out_of_memory) return lc_fail(LC_ENOMEM, "%s: out of memory while reading JSON", name);
     if (!value && !memchr(text, '\n', length)) /* one line, as a record of a .jsonl, whose name says which */
-        return lc_fail(LC_EFORMAT, "%s: column %d: not JSON: %s", name, error.column, error.text);
+        return lc_fail(LC_EFORMAT, "%s: column %d: not JSON: %s", name, error.column, problem(&error));
     if (!value)
-        return lc_fail(LC_EFORMAT, "%s: line %d, column %d: not JSON: %s", name, error.line, error.column, error.text);
+        return lc_fail(LC_EFORMAT, "%s: line %d, column %d: not JSON: %s", name, error.line, error.column,
+                       problem(&error));
     *out = value;
     return LC_OK;
 }

@@ -19,9 +19,10 @@ static bool ends_with(const char *text, size_t length, const char *end) {
 
 /* -- finding ----------------------------------------------------------------------------------- */
 
+static const char *const endings[] = {".txt", ".jsonl", ".txt.gz", ".jsonl.gz"};
+
 /* directory/source with the first ending that a file has; NULL in *path when none has. */
 static lc_status find_in(const char *directory, const char *source, char **path) {
-    static const char *const endings[] = {".txt", ".jsonl", ".txt.gz", ".jsonl.gz"};
     for (int i = 0; i < 4 && !*path; i++) {
         lc_strbuf b = {0};
         char *candidate;
@@ -35,7 +36,20 @@ static lc_status find_in(const char *directory, const char *source, char **path)
     return LC_OK;
 }
 
+/* A name is given without its ending: "name/test.txt" would be looked for as name/test.txt.txt. */
+static lc_status check_source(const char *source) {
+    size_t length = strlen(source);
+    for (int i = 4; i-- > 0;) {
+        if (!ends_with(source, length, endings[i])) continue;
+        return lc_fail(LC_EINVAL,
+                       "source = \"%s\": leave the ending off, as in source = \"%.*s\"; a path is given by file",
+                       source, (int)(length - strlen(endings[i])), source);
+    }
+    return LC_OK;
+}
+
 lc_status lc_corpus_find(const char *source, char **path) {
+    LC_TRY(check_source(source));
     const char *preset = getenv("LACUNA_DATA");
     if (preset && !*preset) preset = NULL;
     char *directory = NULL, *found = NULL;

@@ -125,6 +125,8 @@ static lc_status check_options(const lc_dataset_options *o) {
                        !!o->source + !!o->file + !!o->text);
     if (o->length < 1) return lc_fail(LC_EINVAL, "length is %lld tokens; at least 1", (long long)o->length);
     if (o->stride < 0) return lc_fail(LC_EINVAL, "stride is %lld tokens; at least 1", (long long)o->stride);
+    if (o->per == LC_PER_DOCUMENT && o->stride)
+        return lc_fail(LC_EINVAL, "stride is between windows; with per = \"document\" each document is one example");
     if (o->per == LC_PER_DOCUMENT && o->join == LC_JOIN_ROWS)
         return lc_fail(LC_EINVAL, "join = \"rows\" makes one text of all rows; it does not go with per = \"document\"");
     return LC_OK;

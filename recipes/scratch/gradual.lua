@@ -25,5 +25,6 @@ for t in lc.steps(model, train, { steps = p.steps, batch = p.batch, lr = p.lr, r
   end
 end
 run:log { sparsity = model:sparsity(), perplexity = model:perplexity(test) }
+run:table { columns = { "sparsity", "wanted", "regrown", "loss", "perplexity" } }
 run:plot { x = "step", y = "sparsity" }
 run:save(model, "pruned")

@@ -31,4 +31,5 @@ model:restore(early)
 run:log { rewound = model:perplexity(test), violations = mask:violations(model) }
 run:stage("ticket", { model = model }, function() lc.train(model, train, options) end)
 run:log { sparsity = model:sparsity(), perplexity = model:perplexity(test) }
+run:table { columns = { "perplexity", "sparsity" } }
 run:save(model, "ticket")

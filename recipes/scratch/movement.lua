@@ -20,8 +20,7 @@ local masked = lc.func {
   end,
 }
 
-local run = lc.run { name = "movement", params = p }
-local model = lc.load(p.model)
+local run, model = lc.run { name = "movement", params = p }, lc.load(p.model)
 local train = lc.dataset { model = model, source = p.text .. "/train", length = p.length }
 local test = lc.dataset { model = model, source = p.text .. "/test", length = p.length }
 local ramp, handles, scores = lc.ramp { { 0, 0.1 }, { p.sparsity, 0.7 }, curve = "cubic" }, {}, {}
@@ -37,4 +36,5 @@ local mask = lc.prune.by(model:linears(), nil, function(layer) return handles[la
   { sparsity = p.sparsity })
 for _, handle in pairs(handles) do handle:remove() end
 run:log { sparsity = mask:sparsity(), perplexity = model:perplexity(test) }
+run:table { columns = { "perplexity", "sparsity" } }
 return { masked = masked, handles = handles, mask = mask }

@@ -18,8 +18,7 @@ end
 
 local function soft_mask(w, t, tau) return ((w:abs() - t) / tau):sigmoid() end
 
-local run = lc.run { name = "pdp", params = p }
-local model = lc.load(p.model)
+local run, model = lc.run { name = "pdp", params = p }, lc.load(p.model)
 local train = lc.dataset { model = model, source = p.text .. "/train", length = p.length }
 local test = lc.dataset { model = model, source = p.text .. "/test", length = p.length }
 local ramp = lc.ramp { { 0, 0.1 }, { p.sparsity, 0.6 }, curve = "cubic" }
@@ -36,5 +35,6 @@ run:log { soft = model:perplexity(test) }
 for _, handle in ipairs(handles) do handle:remove() end
 local mask = lc.prune.magnitude(model:linears(), { sparsity = p.sparsity })
 run:log { sparsity = mask:sparsity(), hard = model:perplexity(test) }
+run:table { columns = { "hard", "sparsity" } }
 run:save(model, "pruned")
 return { soft_mask = soft_mask, threshold = threshold }

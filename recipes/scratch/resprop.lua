@@ -1,6 +1,5 @@
--- ReSprop (Goli, Aamodt 2020): the gradient g of a layer's output changes little from step to step. Keep the last one,
--- P, and use ghat = P + D, where D is the top share of g - P by size: both backward products then need only the sparse
--- D anew.
+-- ReSprop (Goli, Aamodt 2020): the gradient g of a layer's output changes little from step to step. Keep the last, P,
+-- and use ghat = P + D, D being the top share of g - P by size: both backward products then need only D anew.
 local lc = require "lacuna"
 
 local p = lc.params {
@@ -37,4 +36,5 @@ for _, layer in ipairs(model:linears()) do install(layer, reuse) end
 for t in lc.steps(model, train, { steps = p.steps, batch = p.batch, lr = p.lr, run = run, save_every = 10 }) do
   run:log { step = t.step, loss = t.loss, reuse = reuse:at(t.progress) }
 end
+run:table { columns = { "step", "loss", "reuse" }, where = function(row) return row.step % 20 == 0 end }
 return { install = install }

@@ -25,8 +25,7 @@ local function solve(W, H, sparsity, block, damp)
     if last < I then W { {}, { last + 1, I } }:sub_(lc.stack(E, 2):matmul(U { { first, last }, { last + 1, I } })) end
   end
 end
-local run = lc.run { name = "sparsegpt", params = p }
-local model = lc.load(p.model)
+local run, model = lc.run { name = "sparsegpt", params = p }, lc.load(p.model)
 local train = lc.dataset { model = model, source = p.text .. "/train", length = p.length }
 local test = lc.dataset { model = model, source = p.text .. "/test", length = p.length }
 run:stage("prune", { model = model }, function()
@@ -36,5 +35,6 @@ run:stage("prune", { model = model }, function()
   lc.mask.of(model):hold()
 end)
 run:log { sparsity = model:sparsity(), perplexity = model:perplexity(test) }
+run:table { columns = { "perplexity", "sparsity" } }
 run:save(model, "pruned")
 return { solve = solve }

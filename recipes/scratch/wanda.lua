@@ -34,5 +34,6 @@ run:stage("prune", { model = model }, function()
   prune(model:linears(), train:sample(p.samples), p.sparsity)
 end)
 run:log { sparsity = model:sparsity(), perplexity = model:perplexity(test) }
+run:table { columns = { "perplexity", "sparsity" } }
 run:save(model, "pruned")
 return { prune = prune }

@@ -178,12 +178,16 @@ describe("sources", function()
   it("that are missing say which file to put where", function()
     refuses('no text for "none/test": put it into .*none/test.txt %(or .jsonl, .txt.gz, .jsonl.gz%)',
       dataset, { source = "none/test", length = 4 })
+    refuses('leave the ending off, as in source = "none/test"; a path is given by file',
+      dataset, { source = "none/test.jsonl.gz", length = 4 })
     refuses("no/such.txt", dataset, { file = "no/such.txt", length = 4 })
   end)
 
   it("that are bad say where", function()
     refuses("bad.jsonl: line 2: column 1: not JSON", dataset,
       { file = write("bad.jsonl", '{"text": "a"}\n{'), length = 1 })
+    refuses("line 1: column %d+: not JSON: a NUL character %(\\u0000%) inside a string", dataset,
+      { file = write("bad.jsonl", '{"text": "a\\u0000b"}\n'), length = 1 })
     refuses('line 1: "text" is missing', dataset, { file = write("bad.jsonl", "{}\n"), length = 1 })
     refuses("the text is empty", dataset, { text = "", length = 4 })
     refuses("the text is empty", dataset, { file = write("empty.txt", ""), length = 4 })
@@ -210,6 +214,7 @@ describe("a dataset", function()
     refuses("option 'length' is needed", dataset, { text = "abc" })
     refuses("give one of source, file and text, not 2 of them", dataset, { text = "a", file = "b", length = 1 })
     refuses("the text has 3 tokens, fewer than one window of length = 4", dataset, { text = "abc", length = 4 })
+    refuses("stride is between windows", dataset, { text = "a", length = 1, per = "document", stride = 1 })
     refuses('join = "rows" makes one text', dataset, { text = "a", length = 1, per = "document", join = "rows" })
     local ds = dataset { text = alphabet, length = 4 }
     refuses("index 7 is outside 1..6", function() return ds[7] end)

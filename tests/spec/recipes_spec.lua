@@ -34,6 +34,7 @@ for _, path in ipairs(recipes()) do
         local directory = temporary()
         local result = cli.run(("%s --toy --threads %d --out %s"):format(path, threads, directory))
         assert.equal(0, result.status, result.err)
+        assert.matches("%d", result.out) -- a recipe shows what it measured
         seen[threads] = metrics(directory)
       end
       assert.is_true(#seen[1] > 0)
