@@ -134,7 +134,7 @@ void lcl_push_stats(lua_State *L, const lc_layer_stats *s) {
     lua_setfield(L, -2, "norm");
     if (s->H) {
         slot = lcl_push(L, &LCL_TENSOR);
-        if (s->last)
+        if (s->spare)
             *slot = lc_tensor_retain(s->H);
         else
             lcl_done(L, lc_run(LC_OP_COPY, &(lc_attr){.dtype = LC_F64}, (lc_tensor *[]){s->H}, 1, slot), 0);

@@ -138,8 +138,8 @@ lc_status lc_matmul(lc_tensor *a, lc_tensor *b, lc_tensor **out) {
 }
 
 lc_status lc_linear(lc_tensor *x, lc_tensor *w, lc_tensor *b, lc_activation act, lc_tensor **out) {
-    lc_attr a = {.act = act};
     lc_tensor *in[3] = {x, w, b}, *made[2] = {0};
+    lc_attr a = {.act = act, .train = lc_must_record(in, 3)};
     LC_TRY(lc_apply(LC_OP_LINEAR, &a, in, 3, made));
     lc_tensor_release(made[1]);
     *out = made[0];

@@ -75,8 +75,7 @@ lc_status lc_hold_prepare(lc_param *p, lc_tensor *keep, bool keep_values, lc_hol
         return lc_fail(LC_ESHAPE, "%s: the mask is %s, the weight %s", p->name, LC_SHAPE(keep), LC_SHAPE(p->leaf));
     lc_hold h = {.param = p};
     lc_status status;
-    /* A copy: whoever made the mask may write into its own. */
-    LC_GOTO(failed, lc_run(LC_OP_COPY, &(lc_attr){.dtype = LC_BOOL}, &keep, 1, &h.keep));
+    LC_GOTO(failed, lc_contiguous(keep, &h.keep));
     LC_GOTO(failed, lc_run(LC_OP_NOT, NULL, &keep, 1, &h.pruned));
     if (keep_values) LC_GOTO(failed, remember_pruned(p, h.keep, &h.values));
     *out = h;

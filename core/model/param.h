@@ -32,9 +32,9 @@ void lc_param_close(lc_param *p);
 
 lc_status lc_param_freeze(lc_param *p, bool frozen);
 
-/* Holds `keep` (bool, the leaf's shape) in place of what is held now, and zeroes what it prunes. With keep_values the
- * weights pruned now are remembered, beside those that were remembered before and stay pruned. On failure nothing has
- * changed. */
+/* Holds `keep` (bool, the leaf's shape) in place of what is held now, and zeroes what it prunes. Retained where it is
+ * contiguous: from here on nobody writes into it, as into any mask's. With keep_values the weights pruned now are
+ * remembered, beside those that were remembered before and stay pruned. On failure nothing has changed. */
 lc_status lc_param_hold(lc_param *p, lc_tensor *keep, bool keep_values);
 /* The same in two steps, so that many parameters are held or none: all that can run out of memory is in the first. */
 typedef struct lc_hold {

@@ -33,7 +33,7 @@ lc_status lc_infer_linear(const lc_call *call, lc_spec *out) {
         lc_spec_like(&out[i], x->dtype, x);
         out[i].shape[x->ndim - 1] = w->shape[0];
     }
-    out[1].wanted = call->attr->act != LC_ACT_NONE;
+    out[1].wanted = call->attr->act != LC_ACT_NONE && call->attr->train;
     return LC_OK;
 }
 

@@ -12,7 +12,7 @@
 #include "ops/gemm.h"
 
 enum {
-    SLICE_TOKENS = 4096, /* that run through a block at once */
+    SLICE_TOKENS = 1024, /* that run through a block at once */
     COLUMNS = 64         /* of an input whose squares one task sums */
 };
 
@@ -48,6 +48,7 @@ struct lc_calibration {
     int to_see;           /* places that the running pass has not shown yet */
     const slice *running; /* the slice in the pass */
     bool whole;           /* the running pass goes on to the block's end */
+    bool final;           /* and no other will follow it */
     lc_observer observer;
 };
 
@@ -70,22 +71,27 @@ lc_status lc_calibration_new(const char *name, const lc_selection *layers, const
     return LC_OK;
 }
 
+static void drop_input(input *in) {
+    lc_tensor_release(in->norm);
+    lc_tensor_release(in->H);
+    lc_tensor_release(in->input);
+    *in = (input){0};
+}
+
 static void drop_inputs(lc_calibration *c) {
-    for (int i = 0; i < PLACES; i++) {
-        lc_tensor_release(c->inputs[i].norm);
-        lc_tensor_release(c->inputs[i].H);
-        lc_tensor_release(c->inputs[i].input);
-        c->inputs[i] = (input){0};
-    }
+    for (int i = 0; i < PLACES; i++) drop_input(&c->inputs[i]);
+}
+
+static void drop_slice(slice *s) {
+    lc_pass_close(&s->pass);
+    lc_tensor_release(s->x);
+    *s = (slice){0};
 }
 
 void lc_calibration_free(lc_calibration *c) {
     if (!c) return;
     drop_inputs(c);
-    for (int64_t i = 0; i < c->n_slices; i++) {
-        lc_pass_close(&c->slices[i].pass);
-        lc_tensor_release(c->slices[i].x);
-    }
+    for (int64_t i = 0; i < c->n_slices; i++) drop_slice(&c->slices[i]);
     lc_free(c->slices);
     lc_selection_release(c->layers);
     lc_free(c->name);
@@ -314,6 +320,7 @@ static lc_status run_block(lc_calibration *c, bool keep) {
         }
         lc_tensor_release(y);
         LC_TRY(status);
+        if (c->final) drop_slice(s);
     }
     if (keep) c->block++;
     return LC_OK;
@@ -334,16 +341,16 @@ static bool shows(const lc_layer *layer, int64_t block) {
 }
 
 /* Watches the selected layers of the block at hand whose input is not known, one for each input; with `only` >= 0 that
- * one alone. *later: there are selected layers behind this block. */
+ * one alone. *later: there are selected layers behind those. */
 static lc_status open_inputs(lc_calibration *c, int only, bool *later) {
     c->to_see = 0;
     *later = false;
     for (int64_t i = c->next; i < c->layers->n; i++) {
         lc_layer *layer = lc_selected_layer(c->layers, i);
         input *in = &c->inputs[place_of(layer)];
-        *later = !shows(layer, c->block);
+        *later = !shows(layer, c->block) || (only >= 0 && in != &c->inputs[only]);
         if (*later) break;
-        if (in->seen || (only >= 0 && in != &c->inputs[only])) continue;
+        if (in->seen) continue;
         LC_TRY(open_input(c, in, layer));
         layer->observer = &c->observer;
         c->to_see++;
@@ -362,13 +369,16 @@ static lc_status collect(lc_calibration *c, const lc_layer *layer) {
     int64_t block = layer->block < 0 ? c->model->n_blocks : layer->block;
     bool at_layer = c->options.sequential == LC_SEQUENTIAL_LAYER, later = false;
     drop_inputs(c);
+    lc_memory_trim(); /* what solvers and passes are done with must not stand beside what the other needs */
     c->to_see = 0;
     while (c->block < block) LC_TRY(pass_through(c, true));
     c->observer = (lc_observer){see, c};
     lc_status status = open_inputs(c, at_layer ? (int)place_of(layer) : -1, &later);
     c->whole = c->options.sequential == LC_SEQUENTIAL_OFF && later;
+    c->final = !later;
     if (!status) status = pass_through(c, c->whole);
     stop_watching(c);
+    lc_memory_trim();
     for (int i = 0; i < PLACES && !status; i++)
         if (c->inputs[i].seen) status = close_input(c, &c->inputs[i]);
     return status;
@@ -389,7 +399,8 @@ lc_status lc_calibration_next(lc_calibration *c, lc_layer_stats *out) {
     lc_layer *layer = lc_selected_layer(c->layers, c->next);
     bool first = !same_input(c, c->next - 1, c->next), last = !same_input(c, c->next, c->next + 1);
     const input *in = &c->inputs[place_of(layer)];
-    if (!in->ready || in->seen->block != layer->block) LC_TRY(collect(c, layer));
-    *out = (lc_layer_stats){layer, c->next++, c->rows, in->tokens, in->norm, in->H, in->input, first, last};
+    if (first && c->next > 0) drop_input(&c->inputs[place_of(lc_selected_layer(c->layers, c->next - 1))]);
+    if (!in->ready) LC_TRY(collect(c, layer));
+    *out = (lc_layer_stats){layer, c->next++, c->rows, in->tokens, in->norm, in->H, in->input, first, last, last};
     return LC_OK;
 }

@@ -3,9 +3,10 @@
  * The text streams through the model block by block. It is embedded once, and the hidden states of all its tokens are
  * kept. For each block, a collecting pass shows what goes into the selected layers; whoever asked may then change their
  * weights; a second pass, with the weights as they are by then, gives the next block's inputs. Padding is left out.
- * Layers with the same input (q, k and v; gate and up) share one set of statistics. At any time there are the
- * statistics of one block and the hidden states of the text. The collecting pass ends where nothing more is to be seen.
- */
+ * Layers with the same input (q, k and v; gate and up) share one set of statistics, which goes when the last of them had
+ * its turn; the hidden states go with the last pass. At any time there are at most the statistics of one block, the
+ * hidden states of the text, and what a block makes of a slice of it. The collecting pass ends where nothing more is to
+ * be seen. */
 #ifndef LC_CALIBRATE_H
 #define LC_CALIBRATE_H
 
@@ -24,7 +25,7 @@ typedef struct lc_calibrate_options {
 } lc_calibrate_options;
 
 /* What calibration knows of one linear layer. The tensors are borrowed until the next call; one layer's may be
- * another's, so nobody writes into them unless `last` is set. */
+ * another's, so nobody writes into them, into H unless `spare` is set. */
 typedef struct lc_layer_stats {
     lc_layer *layer;  /* borrowed; NULL: there are no more */
     int64_t index;    /* the layer's place in the selection, from 0 */
@@ -34,6 +35,7 @@ typedef struct lc_layer_stats {
     lc_tensor *H;     /* (I, I) f64: sum over tokens of x x^T; NULL unless asked for */
     lc_tensor *input; /* (n, I) in the model's type; NULL unless asked for */
     bool first, last; /* among the layers that share these tensors, which follow each other */
+    bool spare;       /* H may be overwritten: nobody reads it after this layer */
 } lc_layer_stats;
 
 typedef struct lc_calibration lc_calibration;

@@ -51,7 +51,10 @@ static lc_status is_done(const job *j, int64_t i, bool *done) {
     int64_t n = lc_numel(p->leaf), pruned = held ? count_pruned(p->held) : 0;
     *done = held == !!p->held && (t->m ? t->n == t->m : pruned >= lc_prune_count(t->sparsity, n));
     if (!*done) return LC_OK;
-    if (held) return copy_of(p->held, &j->keep[i]);
+    if (held) {
+        j->keep[i] = lc_tensor_retain(p->held);
+        return LC_OK;
+    }
     LC_TRY(lc_tensor_new(LC_BOOL, 2, p->leaf->shape, LC_CPU, &j->keep[i]));
     return lc_fill(j->keep[i], 1);
 }
@@ -90,22 +93,17 @@ static lc_status write_layer(const job *j, int64_t i, lc_tensor *W) {
     return lc_layer_write(p, W, o->apply && o->hold ? j->keep[i] : NULL, o->keep_values);
 }
 
-/* The solver, and what comes after it: that needs the weights as they were, and H, which the solver may overwrite where
- * it is the last to read it. */
+/* The solver, and what comes after it, for which the weights as they were are kept. */
 static lc_status solve_turn(const job *j, lc_solver solve, void *context, lc_turn *turn) {
     const lc_refine_options *refine = j->options->refine;
     if (!refine) return solve(context, turn);
-    lc_layer_stats stats = *turn->stats;
-    lc_tensor *dense = NULL, *H = NULL;
+    lc_tensor *dense = NULL;
     lc_status status;
     LC_GOTO(done, copy_of(turn->W, &dense));
-    if (stats.last) LC_GOTO(done, copy_of(stats.H, &H));
-    if (H) stats.H = H;
     LC_GOTO(done, solve(context, turn));
-    status = lc_refine(j->name, &stats, refine, turn->target.m, turn->held, dense, turn->W, turn->keep);
+    status = lc_refine(j->name, turn->stats, refine, turn->target.m, turn->held, dense, turn->W, turn->keep);
 done:
     lc_tensor_release(dense);
-    lc_tensor_release(H);
     return status;
 }
 
@@ -137,6 +135,7 @@ static lc_status solve_all(const job *j, lc_solver solve, void *context) {
         lc_layer_stats stats;
         LC_TRY(lc_calibration_next(j->c, &stats));
         if (!stats.layer) return LC_OK;
+        if (j->options->refine) stats.spare = false; /* after-steps read H too */
         LC_TRY(solve_layer(j, solve, context, &stats));
     }
 }

@@ -16,42 +16,39 @@
 
 /* -- the factor ---------------------------------------------------------------------------------------------------- */
 
-/* H', in place where `consume` says that nobody reads H any more. */
-static lc_status damped(const lc_layer_stats *stats, double damp, double epsilon, bool consume, lc_tensor **out) {
+/* H' = 2 / rows H + (damp mean(diagonal) + epsilon) I, where an input that is always 0 counts as 1. */
+static void set_damped(const lc_layer_stats *stats, double damp, double epsilon, double *h) {
     int64_t I = stats->layer->inputs;
-    lc_tensor *H = NULL;
-    if (consume)
-        H = lc_tensor_retain(stats->H);
-    else
-        LC_TRY(lc_run(LC_OP_COPY, &(lc_attr){.dtype = LC_F64}, (lc_tensor *[]){stats->H}, 1, &H));
-    double *h = LC_DATA(double, H), scale = 2 / (double)stats->rows, sum = 0;
+    double scale = 2 / (double)stats->rows, sum = 0;
     for (int64_t i = 0; i < I * I; i++) h[i] *= scale;
     for (int64_t i = 0; i < I; i++) {
         if (LC_DATA(double, stats->norm)[i] == 0) h[i * (I + 1)] = 1;
         sum += h[i * (I + 1)];
     }
     for (int64_t i = 0; i < I; i++) h[i * (I + 1)] += damp * sum / (double)I + epsilon;
-    lc_touch(H);
-    *out = H;
-    return LC_OK;
 }
 
-lc_status lc_damped_inverse_factor(const char *name, const lc_layer_stats *stats, double damp, double epsilon,
-                                   bool consume, lc_tensor **U) {
-    lc_tensor *H = NULL;
-    int64_t row = -1;
-    LC_TRY(damped(stats, damp, epsilon, consume, &H));
-    lc_status status = lc_inverse_factor(stats->layer->inputs, LC_DATA(double, H), &row);
-    if (!status && row >= 0)
-        status = lc_fail(LC_ENUMERIC,
-                         "%s: %s: Hessian is not positive definite with damp = %g; raise damp or use more calibration "
-                         "text",
-                         name, stats->layer->name, damp);
-    if (status)
-        lc_tensor_release(H);
-    else
-        *U = H;
-    return status;
+/* The numbers in f32, from the front of the same memory: each lands before what is still to be read. */
+static void narrow(double *wide, int64_t n) {
+    char *to = (char *)wide;
+    for (int64_t i = 0; i < n; i++) {
+        float value = (float)wide[i];
+        memcpy(to + (size_t)i * sizeof value, &value, sizeof value);
+    }
+}
+
+/* U (I, I), upper triangular with H'^-1 = U^T U, in the place of `h`, which is lost on failure too. */
+static lc_status find_factor(const lc_turn *turn, const lc_sparsegpt_options *how, double *h) {
+    int64_t I = turn->stats->layer->inputs, row = -1;
+    set_damped(turn->stats, how->damp, how->epsilon, h);
+    LC_TRY(lc_inverse_factor(I, h, &row));
+    if (row >= 0)
+        return lc_fail(LC_ENUMERIC,
+                       "%s: %s: Hessian is not positive definite with damp = %g; raise damp or use more calibration "
+                       "text",
+                       turn->name, turn->stats->layer->name, how->damp);
+    if (turn->W->dtype == LC_F32) narrow(h, I * I);
+    return LC_OK;
 }
 
 /* -- one layer ----------------------------------------------------------------------------------------------------- */
@@ -60,18 +57,23 @@ typedef struct job {
     const lc_sparsegpt_options *how;
     const lc_turn *turn;
     lc_dtype dtype; /* of W, U, E and the scores */
-    int64_t O, I;
-    lc_tensor *W, *U;
-    lc_tensor *E;           /* (O, block): w / U_jj where pruned, else 0 */
-    lc_tensor *scores;      /* (O, mask block) */
+    int64_t O, I, width;
+    void *W, *U;            /* (O, I), (I, I) */
+    void *E;                /* (O, width): w / U_jj where pruned, else 0; a block of columns */
+    void *scores;           /* (O, mask block) */
     uint8_t *keep;          /* (O, I) */
     uint8_t *chosen, *held; /* (O, mask block): what select.h writes and reads; held NULL where nothing is */
     int64_t i1, i2;         /* columns of the block at hand */
     int64_t begin, end;     /* of those, the ones whose mask is known */
 } job;
 
-static void *element(const job *j, const lc_tensor *t, int64_t row, int64_t column) {
-    return (char *)lc_data(t) + (size_t)(row * t->shape[1] + column) * lc_dtype_size(j->dtype);
+static void *number_at(const job *j, const void *numbers, int64_t i) {
+    return (char *)numbers + (size_t)i * lc_dtype_size(j->dtype);
+}
+
+/* Of W or U. */
+static void *element(const job *j, const void *matrix, int64_t row, int64_t column) {
+    return number_at(j, matrix, row * j->I + column);
 }
 
 static double number(const job *j, const void *p) {
@@ -106,7 +108,7 @@ static void solve_rows(void *context, int64_t first, int64_t last) {
     const job *j = context;
     for (int64_t r = first; r < last; r++)
         for (int64_t c = j->begin; c < j->end; c++) {
-            void *w = element(j, j->W, r, c), *e = element(j, j->E, r, c - j->i1);
+            void *w = element(j, j->W, r, c), *e = number_at(j, j->E, r * j->width + c - j->i1);
             if (j->turn->target.m && c % j->turn->target.m == 0) choose_group(j, r, c);
             set_number(j, e, 0);
             if (j->keep[r * j->I + c]) continue;
@@ -123,7 +125,7 @@ static void score_rows(void *context, int64_t first, int64_t last) {
     for (int64_t r = first; r < last; r++)
         for (int64_t c = j->begin; c < j->end; c++) {
             int64_t place = r * width + c - j->begin;
-            set_number(j, (char *)lc_data(j->scores) + (size_t)place * lc_dtype_size(j->dtype), cost(j, r, c));
+            set_number(j, number_at(j, j->scores, place), cost(j, r, c));
             if (j->held) j->held[place] = j->turn->held[r * j->I + c];
         }
 }
@@ -134,7 +136,7 @@ static lc_status choose_mask(job *j) {
     int64_t pruned = lc_prune_count(j->turn->target.sparsity, n);
     if (!j->how->exact) pruned = lc_min(n, pruned + 1);
     LC_TRY(lc_parallel_range(j->O, 32, score_rows, j));
-    lc_ranked all = {j->dtype, lc_data(j->scores), false, j->held, j->chosen, n};
+    lc_ranked all = {j->dtype, j->scores, false, j->held, j->chosen, n};
     LC_TRY(lc_prune_lowest(&all, 1, pruned));
     for (int64_t r = 0; r < j->O; r++) memcpy(j->keep + r * j->I + j->begin, j->chosen + r * width, (size_t)width);
     return LC_OK;
@@ -148,7 +150,7 @@ static lc_status solve_block(job *j) {
         LC_TRY(lc_parallel_range(j->O, 8, solve_rows, j));
     }
     if (j->i2 == j->I) return LC_OK;
-    return lc_gemm(j->dtype, false, false, j->O, j->I - j->i2, j->i2 - j->i1, -1, lc_data(j->E), j->E->shape[1],
+    return lc_gemm(j->dtype, false, false, j->O, j->I - j->i2, j->i2 - j->i1, -1, j->E, j->width,
                    element(j, j->U, j->i1, j->i2), j->I, 1, element(j, j->W, 0, j->i2), j->I);
 }
 
@@ -174,7 +176,7 @@ static lc_status solve_columns(job *j, int64_t block) {
 typedef struct run {
     lc_sparsegpt_options how;
     lc_tensor *of; /* the H whose factor it is; retained */
-    lc_tensor *U;  /* in the model's type */
+    lc_tensor *U;  /* lends its memory to the factor, in the model's type */
 } run;
 
 static void drop_factor(run *s) {
@@ -183,37 +185,41 @@ static void drop_factor(run *s) {
     s->U = s->of = NULL;
 }
 
-static lc_status find_factor(run *s, const lc_turn *turn) {
-    lc_tensor *U = NULL;
-    if (s->of == turn->stats->H) return LC_OK;
+/* Without after-steps only the first of these layers reads H: the factor takes its place. */
+static lc_status take_factor(run *s, const lc_turn *turn) {
+    lc_tensor *H = turn->stats->H;
+    if (s->of == H) return LC_OK;
     drop_factor(s);
-    bool consume = turn->stats->last && !turn->options->refine;
-    LC_TRY(lc_damped_inverse_factor(turn->name, turn->stats, s->how.damp, s->how.epsilon, consume, &U));
-    lc_status status = lc_cast(U, turn->W->dtype, &s->U);
-    lc_tensor_release(U);
-    if (!status) s->of = lc_tensor_retain(turn->stats->H);
+    if (turn->options->refine)
+        LC_TRY(lc_run(LC_OP_COPY, &(lc_attr){.dtype = LC_F64}, &H, 1, &s->U));
+    else
+        s->U = lc_tensor_retain(H);
+    lc_status status = find_factor(turn, &s->how, LC_DATA(double, s->U));
+    lc_touch(s->U);
+    if (!status) s->of = lc_tensor_retain(H);
     return status;
 }
 
 static lc_status solve_layer(void *context, lc_turn *turn) {
     run *s = context;
-    LC_TRY(find_factor(s, turn));
+    LC_TRY(take_factor(s, turn));
     int64_t m = turn->target.m, block = m ? (s->how.block + m - 1) / m * m : s->how.block;
-    job j = {.how = &s->how, .turn = turn, .dtype = turn->W->dtype, .W = turn->W, .U = s->U};
+    job j = {.how = &s->how, .turn = turn, .dtype = turn->W->dtype, .W = lc_data(turn->W), .U = lc_data(s->U)};
     j.O = turn->W->shape[0];
     j.I = turn->W->shape[1];
+    j.width = lc_min(block, j.I);
     j.keep = LC_DATA(uint8_t, turn->keep);
-    int64_t width = lc_min(block, j.I), part = lc_min(s->how.mask_block, j.I), places = j.O * part;
-    lc_status status;
-    LC_GOTO(done, lc_tensor_new(j.dtype, 2, (int64_t[]){j.O, width}, LC_CPU, &j.E));
-    LC_GOTO(done, lc_tensor_new(j.dtype, 2, (int64_t[]){j.O, part}, LC_CPU, &j.scores));
-    status = LC_ENOMEM;
+    int64_t part = lc_min(s->how.mask_block, j.I), places = j.O * part;
+    size_t size = lc_dtype_size(j.dtype), errors = (size_t)(j.O * j.width) * size, scores = (size_t)places * size;
+    lc_status status = LC_ENOMEM;
+    if (!(j.E = lc_buffer_new(errors))) goto done;
+    if (!(j.scores = lc_buffer_new(scores))) goto done;
     if (!(j.chosen = lc_alloc((size_t)places))) goto done;
     if (turn->held && !(j.held = lc_alloc((size_t)places))) goto done;
     status = solve_columns(&j, block);
 done:
-    lc_tensor_release(j.E);
-    lc_tensor_release(j.scores);
+    lc_buffer_free(j.E, errors);
+    lc_buffer_free(j.scores, scores);
     lc_free(j.chosen);
     lc_free(j.held);
     if (turn->stats->last) drop_factor(s);

@@ -19,10 +19,4 @@ typedef struct lc_sparsegpt_options {
 lc_status lc_prune_sparsegpt(lc_calibration *c, const lc_sparsegpt_options *how, const lc_prune_options *options,
                              lc_mask **out);
 
-/* U (I, I) f64, upper triangular with H'^-1 = U^T U, for the damped H' = 2 / rows H + (damp mean(diagonal) + epsilon) I,
- * in which an input that is always 0 counts as 1. `consume`: in H's memory, which is lost on failure too. `name` begins
- * the message of LC_ENUMERIC. */
-lc_status lc_damped_inverse_factor(const char *name, const lc_layer_stats *stats, double damp, double epsilon,
-                                   bool consume, lc_tensor **U);
-
 #endif

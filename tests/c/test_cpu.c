@@ -213,8 +213,9 @@ static void check_linear(lc_dtype dtype) {
               *one = RANDOM(dtype, 1, "one", 1, 130), *part = NULL;
     CHECK_OK(lc_view_slice(x, 1, 1, 30, 1, &part));
     for (int act = LC_ACT_NONE; act <= LC_ACT_SILU; act++) {
-        lc_attr attr = {.act = act};
+        lc_attr attr = {.act = act, .train = true};
         compare(LC_OP_LINEAR, &attr, (lc_tensor *[]){x, w, b}, 3, tolerance);
+        attr.train = false;
         compare(LC_OP_LINEAR, &attr, (lc_tensor *[]){x, alias, NULL}, 3, tolerance);
         compare(LC_OP_LINEAR, &attr, (lc_tensor *[]){part, w, b}, 3, tolerance);
         compare(LC_OP_LINEAR, &attr, (lc_tensor *[]){one, w, b}, 3, tolerance);
@@ -222,7 +223,7 @@ static void check_linear(lc_dtype dtype) {
     }
     release_all((lc_tensor *[]){x, w, b, file, alias, one, part}, 7);
     x = RANDOM(dtype, 1, "x", 300, 200), w = RANDOM(dtype, 0.1, "w", 510, 200), b = RANDOM(dtype, 1, "b", 510);
-    lc_attr gelu = {.act = LC_ACT_GELU_TANH};
+    lc_attr gelu = {.act = LC_ACT_GELU_TANH, .train = true};
     compare(LC_OP_LINEAR, &gelu, (lc_tensor *[]){x, w, b}, 3, tolerance);
     release_all((lc_tensor *[]){x, w, b}, 3);
 }

@@ -82,9 +82,11 @@ static void test_linear(void) {
                 {LC_ACT_SILU, LC_OP_SILU}};
     for (int i = 0; i < 4; i++) {
         lc_tensor *want = RUN(acts[i].op, NULL, plain),
-                  *got = RUN(LC_OP_LINEAR, (&(lc_attr){.act = acts[i].act}), x, w, b);
+                  *got = RUN(LC_OP_LINEAR, (&(lc_attr){.act = acts[i].act, .train = true}), x, w, b);
         CHECK_SAME(got, want, 1e-15);
         CHECK_SAME(outputs[1], plain, 1e-15);
+        CHECK_SAME(RUN(LC_OP_LINEAR, (&(lc_attr){.act = acts[i].act}), x, w, b), want, 1e-15);
+        CHECK(outputs[1] == NULL); /* only a gradient needs it */
     }
     CHECK_TENSOR(
         RUN(LC_OP_LINEAR, NULL, tensor(F32, SHAPE(2), VALUES(1, 2)), tensor(F32, SHAPE(1, 2), VALUES(3, 4)), NULL), F32,

@@ -2,6 +2,7 @@
 -- in PyTorch, and their laws: what is seen, what stays, what an early end leaves behind.
 
 local lc = require "lacuna"
+local system = require "lacuna.core.system"
 
 local cli = dofile "tests/cli.lua"
 local tiny = dofile "tests/tiny.lua"
@@ -241,6 +242,34 @@ describe("lc.calibrate", function()
     end
     local text = lc.dataset { tokenizer = lc.tokenizer.bytes(), text = ("\1\2\3\4\5\6\7\8"):rep(9), length = 12 }
     assert.equal(#text * 12, select(2, lc.calibrate(model:linears(), text)()).n)
+  end)
+end)
+
+describe("pruning on calibration text", function()
+  it("needs the weights, their masks, one block's Hessians, the text's hidden states, and little more", function()
+    local width, inner, vocabulary, rows, length, layers = 256, 1024, 40000, 128, 64, 2
+    local block = 4 * width ^ 2 + 2 * width * inner -- its linear weights
+    local weights = 4 * (layers * block + vocabulary * width)
+    local hessians, states = 8 * (3 * width ^ 2 + inner ^ 2), 4 * rows * length * width
+    local text = { { ids = lc.randint(0, vocabulary, { rows, length }) } }
+    local allowed = hessians + states + layers * block + 0.1 * (weights + hessians + states)
+    for _, case in ipairs {
+      { "sparsegpt", {} }, { "sparsegpt", { pattern = "2:4", sequential = "layer" } }, { "wanda", {} },
+    } do
+      local method, options = table.unpack(case)
+      local model = lc.model { family = "opt", vocab_size = vocabulary, hidden_size = width, ffn_dim = inner,
+        num_hidden_layers = layers, num_attention_heads = 4, max_position_embeddings = length,
+        word_embed_proj_dim = width }
+      if not options.pattern then options.sparsity = 0.5 end
+      collectgarbage()
+      collectgarbage()
+      system.reset_peak()
+      local before = system.memory().live
+      local mask = lc.prune[method](model:linears(), text, options)
+      local more = system.memory().peak - before
+      assert.near(0.5, mask:sparsity(), 1e-3)
+      assert.is_true(more <= allowed, ("%s: %.0f bytes, %.0f allowed"):format(method, more, allowed))
+    end
   end)
 end)
 
