@@ -79,7 +79,13 @@ static int load(lua_State *L) {
     char **directory = lcl_text(L);
     lcl_done(L, lc_hub_resolve(name, directory), 0);
     lc_model **slot = push_model(L);
-    return lcl_done(L, lc_model_load(*directory, dtype_of[o.dtype], slot), 1);
+    lcl_done(L, lc_model_load(*directory, dtype_of[o.dtype], slot), 1);
+    if ((*slot)->note) {
+        lua_warning(L, *directory, 1);
+        lua_warning(L, ": ", 1);
+        lua_warning(L, (*slot)->note, 0);
+    }
+    return 1;
 }
 
 static void release_json(void *object) {

@@ -71,6 +71,8 @@ const lc_metadata *lc_weights_metadata_at(const lc_weights *w, int64_t index);
 /* A fresh contiguous tensor of `dtype`, or of the stored dtype when that is LC_DTYPES. A cast goes through chunks of
  * bounded size. LC_ENOTFOUND names what the file has near that name; LC_EDTYPE for types lacuna does not have. */
 lc_status lc_weights_read(lc_weights *w, const char *name, lc_dtype dtype, lc_tensor **out);
+/* Whether a stored tensor has the shape of `t` (contiguous) and, read as its dtype, the same numbers, bit for bit. */
+lc_status lc_weights_matches(lc_weights *w, const char *name, const lc_tensor *t, bool *out);
 /* Into a tensor that exists, any strides and dtype; shapes must be equal. */
 lc_status lc_weights_read_into(lc_weights *w, const char *name, lc_tensor *into);
 

@@ -109,10 +109,26 @@ lc_status lc_weights_read(lc_weights *w, const char *name, lc_dtype dtype, lc_te
     return LC_OK;
 }
 
+static bool has_shape_of(const lc_stored *e, const lc_tensor *t) {
+    return e->ndim == t->ndim && !memcmp(e->shape, t->shape, sizeof *e->shape * (size_t)e->ndim);
+}
+
+lc_status lc_weights_matches(lc_weights *w, const char *name, const lc_tensor *t, bool *out) {
+    const lc_stored *e;
+    LC_TRY(find_readable(w, name, &e));
+    *out = has_shape_of(e, t);
+    if (!*out) return LC_OK;
+    lc_tensor *stored = NULL;
+    LC_TRY(lc_weights_read(w, name, t->dtype, &stored));
+    *out = !memcmp(lc_data(stored), lc_data(t), (size_t)lc_numel(t) * lc_dtype_size(t->dtype));
+    lc_tensor_release(stored);
+    return LC_OK;
+}
+
 lc_status lc_weights_read_into(lc_weights *w, const char *name, lc_tensor *into) {
     const lc_stored *e;
     LC_TRY(find_readable(w, name, &e));
-    if (e->ndim != into->ndim || memcmp(e->shape, into->shape, sizeof *e->shape * (size_t)e->ndim) != 0)
+    if (!has_shape_of(e, into))
         return lc_fail(LC_ESHAPE, "%s: tensor %s has shape %s, expected %s", w->path, name,
                        lc_shape_text(e->ndim, e->shape), LC_SHAPE(into));
     lc_touch(into);

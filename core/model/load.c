@@ -17,12 +17,20 @@ static const char *without_prefix(const lc_family *family, const char *name) {
     return strncmp(name, family->prefix, n) ? name : name + n;
 }
 
-/* The tensor of the file that is this parameter: under its name, without the prefix, or under the head's other name. */
+/* The tensor of the file that is the head, tied or not. */
+static const lc_stored *find_head(const lc_model *m, const lc_weights *file) {
+    char name[64];
+    snprintf(name, sizeof name, "%s.weight", m->head->name);
+    const lc_stored *stored = lc_weights_find(file, name);
+    return stored || !m->family->other_head ? stored : lc_weights_find(file, m->family->other_head);
+}
+
+/* The tensor of the file that is this parameter: under its name, without the prefix, or as the head, to which an
+ * embedding may be tied. */
 static const lc_stored *find_stored(lc_model *m, const lc_weights *file, const char *name) {
     const lc_stored *stored = lc_weights_find(file, name);
     if (!stored) stored = lc_weights_find(file, without_prefix(m->family, name));
-    bool other = !stored && m->family->other_head && lc_model_param(m, name) == m->head->weight;
-    return other ? lc_weights_find(file, m->family->other_head) : stored;
+    return stored || lc_model_param(m, name) != m->head->weight ? stored : find_head(m, file);
 }
 
 /* Whether a tensor of the file is a parameter, or is rightly passed over: a buffer, or a tied head's copy of the
@@ -137,6 +145,22 @@ static lc_status read_weights(lc_model *m, const lc_source *source) {
     return LC_OK;
 }
 
+/* Whether both are one storage, as torch.save keeps tied tensors. */
+static bool is_same_place(const lc_stored *a, const lc_stored *b) {
+    return a->file == b->file && a->part == b->part && a->begin == b->begin && a->end == b->end &&
+           a->strided == b->strided && a->dtype == b->dtype;
+}
+
+/* Whether the head is tied to the embedding by the configuration, but stands in the file with other numbers. */
+static lc_status head_differs(lc_model *m, lc_weights *file, bool *out) {
+    const lc_param *embedding = m->head->weight;
+    const lc_stored *head = find_head(m, file), *tied = find_stored(m, file, embedding->name);
+    bool same = true;
+    if (head && !is_same_place(head, tied)) LC_TRY(lc_weights_matches(file, head->name, embedding->leaf, &same));
+    *out = !same;
+    return LC_OK;
+}
+
 /* Whether `directory` has that file. */
 static lc_status has_file(const char *directory, const char *name, bool *out) {
     char *path = lc_path_join(directory, name);
@@ -168,16 +192,42 @@ static lc_status read_directory(lc_model *m, const char *directory) {
     return lc_held_read(m, directory);
 }
 
+static lc_status build_and_read(const lc_source *source, const char *path, lc_dtype dtype, lc_model **out) {
+    lc_model *m = NULL;
+    lc_status status = lc_model_build(source->config, dtype, &m);
+    if (status)
+        lc_fail_within(status, "%s", path);
+    else
+        status = compare(m, source, path);
+    if (!status) status = read_weights(m, source);
+    if (status) {
+        lc_model_release(m);
+        return status;
+    }
+    *out = m;
+    return LC_OK;
+}
+
+/* As transformers does it: what is in the file counts, not what the configuration says of it. */
+static lc_status untie_differing_head(const lc_source *source, const char *path, lc_dtype dtype, lc_model **m) {
+    bool differs;
+    LC_TRY(head_differs(*m, source->weights, &differs));
+    if (!differs) return LC_OK;
+    if (json_object_set_new(source->config, "tie_word_embeddings", json_false())) return LC_ENOMEM;
+    lc_model_release(*m);
+    *m = NULL;
+    LC_TRY(build_and_read(source, path, dtype, m));
+    (*m)->note = "config.json ties the head to the embedding, but the file has a head with other numbers: it is used, "
+                 "and tie_word_embeddings is false now";
+    return LC_OK;
+}
+
 lc_status lc_model_load(const char *path, lc_dtype dtype, lc_model **out) {
     lc_source source;
     lc_model *m = NULL;
     LC_TRY(lc_source_open(path, &source));
-    lc_status status = lc_model_build(source.config, dtype, &m);
-    if (status)
-        lc_fail_within(status, "%s", path);
-    else
-        status = compare(m, &source, path);
-    if (!status) status = read_weights(m, &source);
+    lc_status status = build_and_read(&source, path, dtype, &m);
+    if (!status) status = untie_differing_head(&source, path, dtype, &m);
     if (!status && source.tokenizer) m->tokenizer = lc_tokenizer_retain(source.tokenizer);
     if (!status && source.directory) status = read_directory(m, source.directory);
     lc_source_close(&source);

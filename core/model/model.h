@@ -27,6 +27,7 @@ struct lc_model {
     lc_tokenizer *tokenizer; /* retained; NULL = none */
     lc_dtype dtype;          /* what it computes in: f32 or f64 */
     lc_sizes sizes;
+    const char *note; /* what a person should know of how it was loaded; NULL = nothing */
 
     int64_t n_params, n_linears, n_blocks;
     lc_param **params;  /* in file order; a tied head has none of its own */
@@ -51,6 +52,7 @@ struct lc_model {
 lc_status lc_model_new(json_t *config, uint64_t seed, lc_dtype dtype, lc_model **out);
 /* From a directory in the layout of Hugging Face (config.json, and safetensors or pytorch_model.bin), a GGUF file or a
  * .bin of llama2.c; the tokenizer too where its files are there. Held masks come back from lacuna.safetensors.
+ * A head that the configuration ties to the embedding and the file has with other numbers is used, untied, with a note.
  * LC_EFORMAT lists missing, unexpected and misshapen tensors by name. */
 lc_status lc_model_load(const char *path, lc_dtype dtype, lc_model **out);
 /* The layout that transformers loads, in f32 (f64 models too), and lacuna.safetensors where masks are held. Files that
