@@ -359,8 +359,10 @@ static const lcl_option_set perplexity_set = {"perplexity", perplexity_rows};
 
 /* Pushes the ids at `index`, a list or tensor, as a buffer of i32. */
 static const int32_t *push_tokens(lua_State *L, int index, int64_t *n) {
+    static const char wanted[] = "a dataset, a list or function of batches, or one list of ids";
+    if (!lua_istable(L, index) && !lcl_test(L, index, &LCL_TENSOR)) lcl_expected(L, index, wanted);
     lc_tensor *ids = lcl_ids(L, index);
-    if (ids->ndim != 1) lcl_expected(L, index, "a dataset, text, or one list of ids");
+    if (ids->ndim != 1) lcl_expected(L, index, wanted);
     *n = ids->shape[0];
     int32_t *tokens = lua_newuserdatauv(L, (size_t)*n * sizeof *tokens, 0);
     for (int64_t i = 0; i < *n; i++) {
@@ -569,7 +571,7 @@ static const lcl_function methods[] = {
     {"save", model_save, "model:save(directory)",
      "Writes what transformers loads, and lacuna.safetensors beside it where masks are held."},
     {"perplexity", model_perplexity,
-     "model:perplexity(data, {protocol, window, stride}) -> number, {protocol, tokens, windows}",
+     "model:perplexity(data, {protocol, window, stride, windows}) -> number, {protocol, tokens, windows}",
      "data is a dataset, one list of ids, or a list or function of batches, which are scored as they are.",
      &perplexity_set},
     {"generate", lcl_model_generate,

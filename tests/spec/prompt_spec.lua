@@ -188,6 +188,9 @@ describe("help", function()
     for _, value in ipairs { lc.zeros { 2 }.add_, lc.ramp { { 0, 0 }, { 1, 1 } }.at, lc.tokenizer.bytes().encode } do
       assert.truthy(describe_topic(value):find "^%l+[:(].* %-> ") -- by the function itself
     end
+    local of_model = describe_topic "lc.model" -- what makes a model, then what a model can do
+    assert.truthy(of_model:find "^lc%.model%(options%)\n  A fresh model: .*\n\nmodel:blocks%(.*\nmodel:loss%(")
+    assert.equal("a table with kl", describe_topic "lc.loss")
     assert.truthy(describe_topic "lc.mask":find "lc.mask.of.*mask:hold")
     assert.truthy(describe_topic(lc.params):find "Declares a recipe's options")
     assert.truthy(describe_topic "run:stage":find "^run:stage%(name, models, fn, opts%)\n  Runs fn once")

@@ -89,14 +89,24 @@ local function in_lines(words, width)
 end
 
 --- The signatures of the functions in a module of the library, and of the methods of the type of that name: "mask" is
--- lc.mask and what mask:hold() is called on.
+-- lc.mask and what mask:hold() is called on. Nil where there are none; tensors have too many.
 local function describe_group(name)
   local list = {}
   for key, row in pairs(rows()) do
     if key:match "^([%w_]+)[.:]" == name then list[#list + 1] = row.signature end
   end
   table.sort(list)
-  return #list > 0 and table.concat(list, "\n") or nil
+  return #list > 0 and #list < 50 and table.concat(list, "\n") or nil
+end
+
+--- "a table with kl, mse": the names of its functions, if it has any.
+local function describe_table(value)
+  local names = {}
+  for name, field in next, value do
+    if type(name) == "string" and type(field) == "function" then names[#names + 1] = name end
+  end
+  table.sort(names)
+  return "a table" .. (#names > 0 and " with " .. table.concat(names, ", ") or "")
 end
 
 --- The library itself: its names, and how to ask further.
@@ -115,6 +125,7 @@ local function describe_value(value)
   local type_name = meta and meta.__name or type(value)
   local methods = help.methods(type_name)
   local text = "a " .. type_name:gsub("^lacuna%.", "")
+  if text == "a table" then return describe_table(value) end
   if #methods == 0 then return text end
   text = text .. "; methods:\n" .. in_lines(methods, 80)
   return type_name ~= "lacuna.tensor" and text or text .. "\n  x:add_(y) and the like write into x itself"
@@ -158,9 +169,9 @@ local function describe_name(name)
   local type_name, method = key:match "^(%w+):(%w+)$"
   if not value and lua_methods(type_name) then value = lua_methods(type_name)[method] end
   local row = rows()[key] or type(value) == "function" and row_of(value)
-  if row then return describe_row(row) end
-  local text = describe_group(key) or type(value) == "function" and describe_function(value, name)
-  if text then return text end
+  local text = row and describe_row(row) or type(value) == "function" and describe_function(value, name) or nil
+  local group = describe_group(key) -- lc.model makes what model:loss is called on
+  if text or group then return (text or "") .. (text and group and "\n\n" or "") .. (group or "") end
   if type(value) == "function" then return LUA_FUNCTION end
   if value ~= nil then return describe_value(value) end
   local names = {}

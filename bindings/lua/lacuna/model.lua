@@ -22,7 +22,10 @@ end
 ---@param options table
 ---@return userdata
 function model.model(options)
-  if type(options) ~= "table" then errors.fail("model: expected {family = ..., ...}, got %s", type(options)) end
+  if type(options) ~= "table" then
+    errors.fail("model: expected {family = ..., ...} for a fresh model, got %s%s", errors.kind(options),
+      type(options) == "string" and "; lc.load reads a stored one" or "")
+  end
   if type(options.family) ~= "string" then errors.fail "model: option 'family' is missing, as in family = 'gpt2'" end
   check_names(options, core.keys(options.family))
   local config = { model_type = options.family }

@@ -145,7 +145,7 @@ local params = {}
 
 --- Declares a recipe's options and returns their values. Those of every recipe can be read from the result too
 -- (p.seed, p.toy), nil when not given.
----@param defaults table name -> default; `help` and `toy` as above
+---@param defaults table name -> default; help = {name = a line for --help}; toy = {name = default under --toy}
 ---@param arguments string[]|nil what to read instead of the command line
 ---@return table values
 function params.params(defaults, arguments)
