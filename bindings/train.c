@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -407,9 +408,12 @@ static int seconds(lua_State *L) {
     return 1;
 }
 
-/* is_terminal() -> whether standard error is one */
-static int is_terminal(lua_State *L) {
-    lua_pushboolean(L, isatty(STDERR_FILENO));
+/* terminal_width() -> columns of standard error where it is a terminal, 80 when unknown; else nil */
+static int terminal_width(lua_State *L) {
+    struct winsize size;
+    bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+    if (!isatty(STDERR_FILENO)) return 0;
+    lua_pushinteger(L, known ? size.ws_col : 80);
     return 1;
 }
 
@@ -466,7 +470,7 @@ static const luaL_Reg functions[] = {
     {"steps_per_epoch", steps_per_epoch},
     {"memory", memory},
     {"seconds", seconds},
-    {"is_terminal", is_terminal},
+    {"terminal_width", terminal_width},
     {"fingerprint", fingerprint},
     {"method_leaves", method_leaves},
     {NULL, NULL},

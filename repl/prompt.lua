@@ -11,7 +11,7 @@ local about = [[
   :time CHUNK     runs it and prints how long it took
   Tab             completes fields, methods, options, file names
   Ctrl-C          drops the line, or stops what runs; what was made stays
-  Ctrl-D          leaves]]
+  Ctrl-D, exit    leaves]]
 
 --- Code for one chunk: an expression, else statements. A `local` at its beginning makes globals, because locals would
 -- end with the line.
@@ -100,10 +100,16 @@ local function print_help(topic)
   end
 end
 
---- Reads and does one thing; false at the end of input.
+--- Whether the line is exit, quit, exit() or quit(), and no global has taken the name.
+local function wants_to_leave(line)
+  local word = line:match "^%s*(%a+)%s*%(?%s*%)?%s*$"
+  return (word == "exit" or word == "quit") and rawget(_G, word) == nil
+end
+
+--- Reads and does one thing; false at the end.
 local function step()
   local line = terminal.read "> "
-  if line == nil then return false end
+  if line == nil or line and wants_to_leave(line) then return false end
   if not line or not line:find "%S" then return true end
   if line:find "^%s*:" then
     run_command(line)

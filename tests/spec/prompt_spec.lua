@@ -50,6 +50,15 @@ describe("the prompt", function()
     assert.truthy(session {}:find "^Lacuna %d")
   end)
 
+  it("leaves at exit and quit too, unless they are names of the user's", function()
+    for _, word in ipairs { "exit", "quit", "exit()", " quit ( ) " } do
+      local result = cli.shell(("printf '%%s\\n' '%s' '6 * 7' | HOME=%s %s -i"):format(word, home, cli.program))
+      assert.same({ 0, "" }, { result.status, result.err })
+      assert.is_nil(result.out:find("42", 1, true))
+    end
+    session { "quit = 3", "quit", { "\n3\r\n> " } }
+  end)
+
   it("prints expressions, all results, and nothing for statements", function()
     session {
       "1 + 1", { "\n2\r\n> " },

@@ -646,3 +646,19 @@ describe("lc.rank", function()
     assert.matches("did you mean 'weight_l2'", message(lc.rank, model:linears(), "weight_l22"))
   end)
 end)
+
+describe("a progress bar", function()
+  local line = require("lacuna.progress").line
+
+  it("is never wider than the terminal", function()
+    local words = "60/60  loss 1.5460  174,715 tokens/s  0:00 left"
+    assert.equal("train [" .. ("#"):rep(12) .. ("."):rep(12) .. "] " .. words, line("train", 0.5, words, 100))
+    assert.equal("prune to 0.75 [#######........] " .. words, line("prune to 0.75", 0.5, words, 80))
+    for columns = 1, 100 do
+      for _, label in ipairs { "train", "prüfen bis 0,75", "broken \xff" } do
+        local text = line(label, 0.3, words, columns)
+        assert.is_true((utf8.len(text) or #text) < columns)
+      end
+    end
+  end)
+end)

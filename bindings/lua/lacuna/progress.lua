@@ -5,7 +5,8 @@ local core = require "lacuna.core.train"
 local progress = {}
 progress.__index = progress
 
-local WIDTH = 24 -- of the bar, in characters
+local WIDTH = 24 -- of the bar, in characters, where there is room
+local NARROWEST = 4 -- a bar with less room is left out
 local INTERVAL = 0.1 -- seconds between drawings
 
 --- 75 -> "1:15", 3700 -> "1:01:40".
@@ -27,10 +28,30 @@ end
 ---@param steps integer steps in all
 ---@param wanted boolean
 function progress.new(label, first, steps, wanted)
+  local columns = core.terminal_width()
   return setmetatable({
-    label = label, first = first, steps = steps, shown = wanted and core.is_terminal(),
+    label = label, first = first, steps = steps, shown = wanted and columns ~= nil, columns = columns,
     began = core.seconds(), drawn = 0, tokens = 0,
   }, progress)
+end
+
+local function length(text) return utf8.len(text) or #text end
+
+--- label [####....] words, in fewer than `columns` characters: a line that wrapped could not be drawn over.
+---@param label string
+---@param share number of the bar that is full
+---@param words string
+---@param columns integer
+---@return string
+function progress.line(label, share, words, columns)
+  local room = math.min(WIDTH, columns - 1 - length(label) - length(words) - #" [] ")
+  local bar = ""
+  if room >= NARROWEST then
+    local full = math.floor(room * share)
+    bar = ("[%s%s] "):format(("#"):rep(full), ("."):rep(room - full))
+  end
+  local line = ("%s %s%s"):format(label, bar, words)
+  return length(line) < columns and line or line:sub(1, (utf8.len(line) and utf8.offset(line, columns) or columns) - 1)
 end
 
 --- Tells the bar that a step is done.
@@ -44,9 +65,9 @@ function progress:update(step, loss, tokens)
   self.drawn = now
   local seconds = math.max(now - self.began, 1e-9)
   local left = seconds / (step - self.first) * (self.steps - step)
-  local full = math.floor(WIDTH * step / self.steps)
-  io.stderr:write(("\r%s [%s%s] %d/%d  loss %.4f  %s tokens/s  %s left\27[K"):format(self.label, ("#"):rep(full),
-    ("."):rep(WIDTH - full), step, self.steps, loss, rate(self.tokens / seconds), clock(left)))
+  local words = ("%d/%d  loss %.4f  %s tokens/s  %s left"):format(step, self.steps, loss, rate(self.tokens / seconds),
+    clock(left))
+  io.stderr:write("\r", progress.line(self.label, step / self.steps, words, self.columns), "\27[K")
 end
 
 --- Takes the bar off the screen.
