@@ -19,6 +19,7 @@ QWEN2 = LLAMA3.replace("{1,3}", "")
 O200K = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
          r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
          r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+BLOOM = r" ?[^(\s|[.,!?…。，、।۔،])]+"
 SIZE = 460
 
 
@@ -84,11 +85,14 @@ def shapes(text):
     yield "cuts", byte_level(text, split(Regex(r"[\s\d&--]|[^(\p{L}|[.,!?…])]"), "merged_with_next"), split("e", "merged_with_previous"),
                              split(Regex(r"(?<=a)(?=t)"), "isolated"), split(Regex("[aou]"), "contiguous"), digits(individual_digits=False),
                              prefix=True, normalizer=normalizers.NFKC())
+    yield "bloom", byte_level(text, split(Regex(BLOOM)))
+    yield "bloom_merged", byte_level(text, split(Regex(BLOOM), "merged_with_next"), split(Regex(r"[.,!?…]"), "merged_with_previous", True))
     yield "added", with_added(byte_level(text, split(Regex(QWEN2)), normalizer=normalizers.NFC()))
     yield "llama2", sentencepiece(text)
     yield "llama2_added", with_added(sentencepiece(text))
     yield "metaspace_first", sentencepiece(text, metaspace)
     yield "metaspace_split", sentencepiece(text, {**metaspace, "prepend_scheme": "always", "split": True})
+    yield "metaspace_words", with_added(sentencepiece(text, {**metaspace, "split": True}))
 
 
 def hard_texts(rng):
