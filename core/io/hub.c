@@ -83,7 +83,13 @@ static lc_status find_in_cache(const char *name, char **directory) {
     LC_TRY(hub_directory(&hub, &from));
     lc_status status = repository_directory(hub, name, &repository);
     if (!status) status = snapshot_directory(repository, directory);
-    if (status == LC_ENOTFOUND)
+    if (status == LC_ENOTFOUND && lc_is_dir(repository))
+        status =
+            lc_fail(LC_ENOTFOUND,
+                    "%s: %s/refs/main is missing, which says what snapshot to load; fetch it with: hf download %s, or "
+                    "load one of %s/snapshots by its path",
+                    name, repository, name, repository);
+    else if (status == LC_ENOTFOUND)
         status =
             lc_fail(LC_ENOTFOUND,
                     "%s: no such file or directory, and no snapshot in %s (from %s); fetch it with: hf download %s",

@@ -120,6 +120,12 @@ lc_status lc_weights_rename(lc_weights *w, lc_status (*rename)(void *context, ch
 
 /* -- shards ------------------------------------------------------------------------------------- */
 
+static lc_status add_shard(lc_weights *w, const char *index_path, const char *path) {
+    if (lc_file_exists(path)) return add_file(w, path);
+    return lc_fail(LC_ENOTFOUND, "%s: is not there, and %s names it: the download looks incomplete: fetch it again",
+                   path, index_path);
+}
+
 /* The shards of weight_map, each once, in the order in which they first appear. */
 static lc_status add_listed_shards(lc_weights *w, const char *index_path, const json_t *weight_map) {
     const char *slash = strrchr(index_path, '/'), *tensor;
@@ -133,7 +139,7 @@ static lc_status add_listed_shards(lc_weights *w, const char *index_path, const 
             status = lc_fail(LC_EFORMAT, "%s: tensor %s: not the name of a file beside the index", index_path, tensor);
         } else if (!json_object_get(seen, file)) {
             char *path = lc_path_join(directory, file);
-            status = path ? add_file(w, path) : LC_ENOMEM;
+            status = path ? add_shard(w, index_path, path) : LC_ENOMEM;
             lc_free(path);
             if (!status && json_object_set_new(seen, file, json_true())) status = lc_fail(LC_ENOMEM, "out of memory");
         }

@@ -40,9 +40,30 @@ static lc_status open_transformers(const char *directory, lc_source *s) {
     return status ? status : lc_weights_open(directory, &s->weights);
 }
 
-/* Whether a file of a directory is one to import: GGUF, or llama2.c's, whose tokenizers are called tok...bin. */
+typedef enum file_kind { FILE_GGUF, FILE_LLAMA2C, FILE_WITHOUT_CONFIGURATION } file_kind;
+
+/* By its first bytes; llama2.c's have no mark of their own, but must be called *.bin, which torch.save's often are too. */
+static lc_status find_kind(const char *path, file_kind *out) {
+    lc_reader *reader;
+    uint8_t head[4] = {0};
+    LC_TRY(lc_reader_open(path, &reader));
+    size_t size = lc_reader_size(reader) < sizeof head ? (size_t)lc_reader_size(reader) : sizeof head;
+    lc_status status = lc_reader_read(reader, 0, head, size);
+    lc_reader_close(reader);
+    bool torch = !memcmp(head, "PK\3\4", 4) || (head[0] == 0x80 && head[1] >= 2 && head[1] <= 5);
+    *out = !memcmp(head, "GGUF", 4) || ends_with(path, ".gguf") ? FILE_GGUF
+           : ends_with(path, ".bin") && !torch                  ? FILE_LLAMA2C
+                                                                : FILE_WITHOUT_CONFIGURATION;
+    return status;
+}
+
+/* Whether a file of a directory may be one to import: GGUF, or llama2.c's, whose tokenizers are called tok...bin, and not
+ * what transformers and torch call *.bin. */
 static bool is_model(const char *name, const char *end) {
-    return ends_with(name, end) && strncmp(name, "tok", 3) != 0;
+    static const char *const others[] = {"tok", "pytorch_model", "adapter_model", "training_args", "optimizer"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (!strncmp(name, others[i], strlen(others[i])) && !strcmp(end, ".bin")) return false;
+    return ends_with(name, end);
 }
 
 /* The directory's only file with that ending, NULL when there is none. */
@@ -68,6 +89,20 @@ static lc_status find_only(const char *directory, const char *end, char **out) {
     return LC_OK;
 }
 
+static lc_status fail_without_model(const char *directory) {
+    char *adapter = lc_path_join(directory, "adapter_config.json");
+    if (!adapter) return LC_ENOMEM;
+    bool there = lc_file_exists(adapter);
+    lc_free(adapter);
+    if (there)
+        return lc_fail(LC_ENOTFOUND,
+                       "%s: an adapter without its model (adapter_config.json, no config.json): merge it into "
+                       "that model first, as peft's merge_and_unload does",
+                       directory);
+    return lc_fail(LC_ENOTFOUND, "%s: no config.json in this directory, and no .gguf or .bin of llama2.c: not a model",
+                   directory);
+}
+
 static lc_status open_directory(const char *directory, lc_source *s) {
     char *config = lc_path_join(directory, "config.json"), *file = NULL;
     if (!config) return LC_ENOMEM;
@@ -76,20 +111,25 @@ static lc_status open_directory(const char *directory, lc_source *s) {
     if (there) return open_transformers(directory, s);
     LC_TRY(find_only(directory, ".gguf", &file));
     lc_status status = file ? lc_import_gguf(file, s) : find_only(directory, ".bin", &file);
-    if (!status && !s->config) status = file ? lc_import_llama2c(file, s) : open_transformers(directory, s);
+    if (!status && !s->config) status = file ? lc_import_llama2c(file, s) : fail_without_model(directory);
     lc_free(file);
     return status;
 }
 
+static lc_status open_file(const char *path, lc_source *s) {
+    file_kind kind;
+    LC_TRY(find_kind(path, &kind));
+    if (kind == FILE_GGUF) return lc_import_gguf(path, s);
+    if (kind == FILE_LLAMA2C) return lc_import_llama2c(path, s);
+    return lc_fail(LC_EFORMAT,
+                   "%s: neither a GGUF file nor a .bin of llama2.c: load the directory that holds config.json "
+                   "and the weights",
+                   path);
+}
+
 lc_status lc_source_open(const char *path, lc_source *out) {
     lc_source s = {0};
-    lc_status status;
-    if (ends_with(path, ".gguf"))
-        status = lc_import_gguf(path, &s);
-    else if (ends_with(path, ".bin"))
-        status = lc_import_llama2c(path, &s);
-    else
-        status = open_directory(path, &s);
+    lc_status status = lc_is_dir(path) ? open_directory(path, &s) : open_file(path, &s);
     if (status) {
         lc_source_close(&s);
         return status;

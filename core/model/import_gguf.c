@@ -397,8 +397,17 @@ static lc_status make_config(const lc_gguf *g, const architecture *a, lc_weights
     return a->complete ? a->complete(g, a, w, config) : LC_OK;
 }
 
+static lc_status check_whole(const lc_gguf *g) {
+    int64_t parts = 1;
+    LC_TRY(lc_gguf_get_int(g, "split.count", &parts));
+    if (parts <= 1) return LC_OK;
+    return lc_fail(LC_EFORMAT, "%s: one of %" PRId64 " parts of a split model: join them with llama-gguf-split --merge",
+                   lc_gguf_path(g), parts);
+}
+
 static lc_status import(const lc_gguf *g, const char *path, lc_source *out) {
     const architecture *a = NULL;
+    LC_TRY(check_whole(g));
     LC_TRY(find_architecture(g, &a));
     LC_TRY(lc_weights_open(path, &out->weights));
     out->config = json_object();

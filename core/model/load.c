@@ -91,7 +91,9 @@ static lc_status compare(lc_model *m, const lc_source *source, const char *path)
         else if (!fits(target_of(source, p), stored))
             complain(&wrong, "%s is %s, not %s", stored->name, lc_shape_text(stored->ndim, stored->shape),
                      LC_SHAPE(target_of(source, p)));
-        else if (stored->dtype == LC_DTYPES || !lc_dtype_is_float(stored->dtype))
+        else if (stored->dtype == LC_DTYPES)
+            complain(&wrong, "%s is %s, which lacuna does not read", stored->name, stored->type);
+        else if (!lc_dtype_is_float(stored->dtype))
             complain(&wrong, "%s is %s, not a float", stored->name, stored->type);
     }
     for (int64_t i = 0; i < lc_weights_count(file); i++) {
@@ -102,6 +104,9 @@ static lc_status compare(lc_model *m, const lc_source *source, const char *path)
     tell(&all, &missing, "missing");
     tell(&all, &wrong, "of the wrong shape or type");
     tell(&all, &unexpected, "unexpected");
+    if (all.length && json_is_object(json_object_get(source->config, "quantization_config")))
+        lc_strbuf_puts(&all,
+                       "; config.json has a quantization_config, and lacuna reads quantised weights from GGUF alone");
     lc_strbuf_free(&missing.names);
     lc_strbuf_free(&wrong.names);
     lc_strbuf_free(&unexpected.names);

@@ -210,6 +210,18 @@ static lc_status keep_files(lc_tokenizer *t, const char *directory) {
     return status;
 }
 
+static lc_status fail_without_tokenizer(const char *directory) {
+    char *model = lc_path_join(directory, "tokenizer.model");
+    if (!model) return LC_ENOMEM;
+    bool there = lc_file_exists(model);
+    lc_free(model);
+    if (!there) return lc_fail(LC_ENOTFOUND, "%s: no tokenizer.json, and no vocab.json with merges.txt", directory);
+    return lc_fail(LC_ENOTFOUND,
+                   "%s: no tokenizer.json, and tokenizer.model is a file that lacuna does not read: transformers makes "
+                   "one from the other, AutoTokenizer.from_pretrained(DIRECTORY).save_pretrained(DIRECTORY)",
+                   directory);
+}
+
 static lc_status load_directory(lc_tokenizer *t, const char *directory) {
     char *json = lc_path_join(directory, "tokenizer.json"), *vocabulary = lc_path_join(directory, "vocab.json");
     lc_status status = json && vocabulary ? LC_OK : LC_ENOMEM;
@@ -221,7 +233,7 @@ static lc_status load_directory(lc_tokenizer *t, const char *directory) {
     } else if (!status && lc_file_exists(vocabulary)) {
         status = load_vocabulary_and_merges(t, directory);
     } else if (!status) {
-        status = lc_fail(LC_ENOTFOUND, "%s: no tokenizer.json, and no vocab.json with merges.txt", directory);
+        status = fail_without_tokenizer(directory);
     }
     lc_free(json);
     lc_free(vocabulary);

@@ -183,6 +183,8 @@ static void refuse(const char *architecture, const fact *facts, const char *mess
 }
 
 static void test_refused_scalings(void) {
+    refuse("llama", FACTS({"split.count", NULL, 3}),
+           "one of 3 parts of a split model: join them with llama-gguf-split");
     refuse("llama", FACTS(TYPE("longrope")), "rope.scaling.type 'longrope' is unknown; there is none, linear and yarn");
     refuse("llama", FACTS({"llama.rope.scaling.type", NULL, 3}), "is an integer, expected a string");
     refuse("llama", FACTS(NUMBER("scaling.factor", NAN)), "llama.rope.scaling.factor is nan");

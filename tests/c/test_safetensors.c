@@ -396,8 +396,10 @@ static void test_hub(void) {
     char *found = NULL;
     setenv("HF_HUB_CACHE", in_directory("hub"), 1);
     CHECK_OK(lc_make_dirs(in_directory("hub/models--org--tiny/snapshots/abc123")));
-    CHECK_MESSAGE(lc_hub_resolve("org/tiny", &found), LC_ENOTFOUND, "hub/models--org--tiny (from HF_HUB_CACHE)");
-    CHECK(strstr(lc_message(), "hf download org/tiny") != NULL);
+    CHECK_MESSAGE(lc_hub_resolve("org/tiny", &found), LC_ENOTFOUND, "hub/models--org--tiny/refs/main is missing");
+    CHECK(strstr(lc_message(), "hf download org/tiny, or load one of ") != NULL);
+    CHECK_MESSAGE(lc_hub_resolve("org/other", &found), LC_ENOTFOUND, "hub/models--org--other (from HF_HUB_CACHE)");
+    CHECK(strstr(lc_message(), "hf download org/other") != NULL);
     CHECK_OK(lc_make_dirs(in_directory("hub/models--org--tiny/refs")));
     CHECK_OK(lc_file_write(in_directory("hub/models--org--tiny/refs/main"), "abc123\n", 7));
     CHECK_OK(lc_hub_resolve("org/tiny", &found));

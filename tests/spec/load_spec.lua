@@ -77,3 +77,126 @@ describe("a head that config.json ties to the embedding", function()
     assert.error_matches(function() lc.load(at) end, "lm_head.weight is (50, 18), not (53, 18)", nil, true)
   end)
 end)
+
+describe("weights in half precision", function()
+  for family in pairs(families) do
+    it("of " .. family .. " are read as they are", function()
+      local model = tied(family)
+      for _, dtype in ipairs { "f16", "bf16" } do
+        local at = path(family .. "_" .. dtype)
+        model:save(at)
+        local tensors = {}
+        for name, t in pairs(lc.io.open(at .. "/model.safetensors")) do tensors[name] = t end
+        lc.io.save(at .. "/model.safetensors", tensors, { dtype = dtype })
+        local half = lc.load(at)
+        for name, p in pairs(model:parameters()) do
+          local wanted, got = p:detach():to(dtype):to "f32", half:parameter(name)
+          assert.equal("f32", got.dtype)
+          assert.equal(0, distance(wanted, got:detach()), name)
+        end
+      end
+    end)
+  end
+end)
+
+describe("what is no whole model", function()
+  local function refuses(at, text)
+    local ok, message = pcall(lc.load, at)
+    assert.is_false(ok)
+    assert.is_truthy(tostring(message):find(text, 1, true), tostring(message))
+  end
+
+  --- A saved llama in a fresh directory, then changed by a shell's command there.
+  local count = 0
+  local function saved(command)
+    count = count + 1
+    local at = path("part" .. count)
+    tiny.decoder("llama"):save(at)
+    assert.equal(0, cli.shell(("cd %s && %s"):format(at, command)).status)
+    return at
+  end
+
+  it("says which file is missing", function()
+    local text = ": no config.json in this directory, and no .gguf or .bin of llama2.c: not a model"
+    local at = saved "rm config.json"
+    refuses(at, at .. text)
+    refuses(saved "rm config.json && echo >pytorch_model.bin && echo >training_args.bin", text)
+    refuses(saved "rm -r *", text)
+    refuses(saved "rm *.safetensors", ": none of model.safetensors, model.safetensors.index.json, pytorch_model.bin "
+      .. "and pytorch_model.bin.index.json is in this directory")
+    refuses(saved "mv config.json adapter_config.json", ": an adapter without its model (adapter_config.json, no "
+      .. "config.json): merge it into that model first")
+  end)
+
+  it("says that a file is not a directory", function()
+    local text = ": neither a GGUF file nor a .bin of llama2.c: load the directory that holds config.json and "
+      .. "the weights"
+    local at = saved "true"
+    for _, file in ipairs { at .. "/model.safetensors", at .. "/config.json", "tests/golden/checkpoints/state.pt",
+                            "tests/golden/checkpoints/sharded/pytorch_model-00001-of-00002.bin", "Makefile" } do
+      refuses(file, file .. text)
+    end
+  end)
+
+  it("says what is wrong with an index", function()
+    local function indexed(map)
+      local index = [[mv model.safetensors a.safetensors && echo '{"weight_map": %s}' >model.safetensors.index.json]]
+      return saved(index:format(map))
+    end
+    for _, file in ipairs { '"../part1/a.safetensors"', '"/etc/passwd"', '""', "3" } do
+      refuses(indexed(('{"model.norm.weight": %s}'):format(file)),
+        "model.safetensors.index.json: tensor model.norm.weight: not the name of a file beside the index")
+    end
+    local at = indexed '{"model.norm.weight": "b.safetensors"}'
+    refuses(at, ("%s/b.safetensors: is not there, and %s/model.safetensors.index.json names it"):format(at, at))
+    refuses(indexed '{"model.norm.bias": "a.safetensors"}',
+      "tensor model.norm.bias is not in a.safetensors, where the index has it")
+    refuses(indexed "[]", '"weight_map" is an array, expected an object')
+    refuses(indexed "{}", "21 missing: model.embed_tokens.weight, ")
+  end)
+
+  it("names types and kinds of weights that are not read", function()
+    local data = assert(io.open("tests/golden/gguf/llama_plain.gguf", "rb")):read "a"
+    local name = "blk.0.attn_norm.weight"
+    local at = data:find(name, 1, true) + #name + 4 + 8
+    assert.equal(0, ("<I4"):unpack(data, at))
+    local function typed(number)
+      files.write(path "type.gguf", data:sub(1, at - 1) .. ("<I4"):pack(number) .. data:sub(at + 4))
+    end
+    typed(24)
+    refuses(path "type.gguf", "model.layers.0.input_layernorm.weight is I8, which lacuna does not read")
+    typed(99)
+    refuses(path "type.gguf", "tensor " .. name .. " has type 99, which lacuna does not know; it reads F64 F32 F16")
+    local quantised = saved [[sed -i 's/}$/,"quantization_config": {"quant_method": "gptq"}}/' config.json]]
+    assert.equal(21, #lc.load(quantised):parameters())
+    rewrite(quantised, function(t)
+      local weight = "model.layers.0.mlp.up_proj."
+      t[weight .. "qweight"], t[weight .. "weight"] = lc.tensor({ 1 }, { dtype = "i32" }), nil
+    end)
+    refuses(quantised, "1 unexpected: model.layers.0.mlp.up_proj.qweight; config.json has a quantization_config, and "
+      .. "lacuna reads quantised weights from GGUF alone")
+  end)
+
+  it("says how to come from tokenizer.model to what is read", function()
+    local ok, message = pcall(lc.tokenizer, saved "echo >tokenizer.model")
+    assert.is_false(ok)
+    assert.is_truthy(message:find("tokenizer.model is a file that lacuna does not read: transformers makes", 1, true))
+  end)
+end)
+
+describe("a model in the hub's cache", function()
+  it("is found by its name, and says what is missing of it", function()
+    local cache = path "cache"
+    tiny.gpt2({}):save(cache .. "/models--org--tiny/snapshots/0a1b")
+    local function load(name)
+      local code = ([[print(require "lacuna".load("%s").family)]]):format(name)
+      return cli.shell(("HF_HUB_CACHE=%s %s -e '%s'"):format(cache, cli.program, code))
+    end
+    local text = "models--org--tiny/refs/main is missing, which says what snapshot to load"
+    assert.truthy(load("org/tiny").err:find(text, 1, true))
+    files.make_dirs(cache .. "/models--org--tiny/refs")
+    files.write(cache .. "/models--org--tiny/refs/main", "0a1b")
+    assert.equal("gpt2\n", load("org/tiny").out)
+    assert.truthy(load("org/none").err:find("fetch it with: hf download org/none", 1, true))
+  end)
+end)
