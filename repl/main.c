@@ -4,6 +4,7 @@
 #include "interrupt.h"
 #include "modules.h"
 
+#include <errno.h>
 #include <lauxlib.h>
 #include <lualib.h>
 #include <signal.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static void *allocate(void *unused, void *block, size_t old_size, size_t new_size) {
     (void)unused;
@@ -60,7 +62,19 @@ static void show_warning(void *on, const char *message, int to_be_continued) {
     within = to_be_continued;
 }
 
+/* What was printed last may be lost only now, when it is written: a full disk must not end with status 0. Lua's print
+ * and os.exit look at neither. */
+static void flush_output(int status, void *unused) {
+    (void)unused;
+    bool failed_before = ferror(stdout);
+    if (fflush(stdout) == 0 && !failed_before) return;
+    fprintf(stderr, "lacuna: standard output cannot be written%s%s\n", failed_before ? "" : ": ",
+            failed_before ? "" : strerror(errno));
+    if (status == EXIT_SUCCESS) _exit(EXIT_FAILURE);
+}
+
 int main(int argc, char **argv) {
+    on_exit(flush_output, NULL);
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of that write, with its own message */
     lua_State *L = lua_newstate(allocate, NULL);
     if (!L) {

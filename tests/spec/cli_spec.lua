@@ -45,6 +45,18 @@ describe("the command line", function()
     assert.truthy(cli.recipe("print(lc)", "", "-e 'print(lc ~= nil)'").err:find("undeclared variable 'lc'", 1, true))
   end)
 
+  it("fails where what it prints cannot be written", function()
+    if not io.open "/dev/full" then return pending "needs /dev/full" end
+    for _, code in ipairs { "print(1)", "print(1) os.exit(0)", 'io.write(("x"):rep(1e6))' } do
+      local result = cli.shell(("%s -e '%s' >/dev/full"):format(cli.program, code))
+      assert.equal(1, result.status)
+      assert.matches("^lacuna: standard output cannot be written", result.err)
+    end
+    local silent = cli.run "-e 'local x = 1' >/dev/full"
+    assert.same({ "", 0 }, { silent.err, silent.status })
+    assert.equal(3, cli.shell(cli.program .. " -e 'print(1) os.exit(3)' >/dev/full").status)
+  end)
+
   it("reads a recipe from standard input", function()
     assert.equal("7\ta\n", cli.shell("echo 'print(3 + 4, ...)' | " .. cli.program .. " - a").out)
     assert.equal("7\n", cli.shell("echo 'print(3 + 4)' | " .. cli.program).out)
