@@ -27,20 +27,27 @@ static int64_t end_of_text(const lc_model *m) {
     return id < m->sizes.vocabulary ? id : -1;
 }
 
+/* The integer on top of the stack, an option's value. */
+static int64_t option_integer(lua_State *L, const char *option) {
+    if (!lua_isinteger(L, -1))
+        lcl_error(L, "generate: option '%s' must be an integer, got %s", option, lcl_describe(L, -1));
+    return lua_tointeger(L, -1);
+}
+
 static void read_generate(lua_State *L, int arg, const lc_model *m, lc_generate_options *o) {
     *o = (lc_generate_options){.tokens = -1, .temperature = -1, .end = end_of_text(m)};
     lcl_options(L, arg, &lcl_generate_set, o);
     if (o->temperature < 0) o->temperature = o->top_k || o->top_p < 1 ? 1 : 0;
     int type = lcl_field(L, arg, "seed");
     if (type != LUA_TNIL)
-        o->seed = (uint64_t)lcl_integer(L, lua_gettop(L));
+        o->seed = (uint64_t)option_integer(L, "seed");
     else if (o->temperature > 0)
         o->seed = lc_stream_u64(lcl_stream(L, "generate"));
     type = lcl_field(L, arg, "stop");
     if (type == LUA_TBOOLEAN && !lua_toboolean(L, -1))
         o->end = -1;
     else if (type != LUA_TNIL)
-        o->end = lcl_integer(L, lua_gettop(L));
+        o->end = option_integer(L, "stop");
     lua_pop(L, 2);
 }
 
@@ -127,11 +134,11 @@ static void push_slots(lua_State *L, lua_Integer n, lc_tensor ***slots) {
     }
 }
 
-/* As many as there is room for behind the longest prompt, 64 at most. */
+/* As many as there is room for behind the longest prompt, 64 at most; 1, which is refused later, where there is none. */
 static int64_t default_tokens(const lc_model *m, lc_tensor *const *prompts, lua_Integer n) {
     int64_t longest = 0;
     for (lua_Integer i = 0; i < n; i++) longest = lc_max(longest, lc_numel(prompts[i]));
-    return lc_max(0, lc_min(64, m->sizes.positions + 1 - longest)); /* the last one is not read again */
+    return lc_max(1, lc_min(64, m->sizes.positions + 1 - longest)); /* the last one is not read again */
 }
 
 int lcl_model_generate(lua_State *L) {

@@ -52,7 +52,7 @@ static int rms_norm(lua_State *L) {
 
 /* -- layers -- */
 
-static const char *const activations[] = {"none", "relu", "gelu", "gelu_tanh", "silu", NULL};
+static const char *const activations[] = {"none", "relu", "gelu", "gelu_tanh", "silu", "tanh", NULL};
 static const lcl_option linear_rows[] = {
     {"act", LCL_CHOICE, 0, .choices = activations, .fallback = "'none'",
      .doc = "activation, computed together with the product"},

@@ -44,6 +44,12 @@ lc_status lc_rule_matmul(lc_rule_call *call) {
     return lc_scratch_finish(&s, call);
 }
 
+/* dy (1 - tanh(before)^2) */
+static lc_tensor *through_tanh(lc_scratch *s, lc_tensor *before, lc_tensor *dy) {
+    lc_tensor *y = lc_step1(s, LC_OP_TANH, before);
+    return lc_step2(s, LC_OP_SUB, dy, lc_step2(s, LC_OP_MUL, dy, lc_step1(s, LC_OP_SQUARE, y)));
+}
+
 /* dy times the derivative of the fused activation at `before`, what went into it. */
 static lc_tensor *through_activation(lc_scratch *s, lc_activation act, lc_tensor *before, lc_tensor *dy) {
     switch (act) {
@@ -55,6 +61,8 @@ static lc_tensor *through_activation(lc_scratch *s, lc_activation act, lc_tensor
         return lc_step2(s, LC_OP_GELU_TANH_BACKWARD, before, dy);
     case LC_ACT_SILU:
         return lc_step2(s, LC_OP_SILU_BACKWARD, before, dy);
+    case LC_ACT_TANH:
+        return through_tanh(s, before, dy);
     default:
         return dy;
     }

@@ -45,10 +45,13 @@ lc_status lc_config_activation(const json_t *config, const char *where, const ch
         {"gelu_python", LC_ACT_GELU},
         {"gelu_new", LC_ACT_GELU_TANH},
         {"gelu_fast", LC_ACT_GELU_TANH},
+        {"gelu_accurate", LC_ACT_GELU_TANH},
+        {"gelu_python_tanh", LC_ACT_GELU_TANH},
         {"gelu_pytorch_tanh", LC_ACT_GELU_TANH},
         {"relu", LC_ACT_RELU},
         {"silu", LC_ACT_SILU},
         {"swish", LC_ACT_SILU},
+        {"tanh", LC_ACT_TANH},
     };
     const char *name = NULL;
     LC_TRY(lc_json_get_string(config, key, where, &name));
@@ -59,8 +62,8 @@ lc_status lc_config_activation(const json_t *config, const char *where, const ch
         return LC_OK;
     }
     return lc_fail(LC_EFORMAT,
-                   "%s: %s '%s' is unknown; there is gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, silu", where,
-                   key, name);
+                   "%s: %s '%s' is unknown; there is gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, silu, tanh",
+                   where, key, name);
 }
 
 lc_status lc_config_padding(const json_t *config, const char *where, int64_t vocabulary, int64_t *out) {

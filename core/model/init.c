@@ -1,6 +1,7 @@
 /* init.c: fresh weights, as transformers draws them: norms 1, biases 0, the rest normal with the configuration's
  * deviation; the layers that end a residual branch get less, so that their sum over 2 x layers branches keeps its size.
  */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -50,12 +51,24 @@ static lc_status clear_padding(lc_model *m) {
     return LC_OK;
 }
 
+/* Normal numbers stay below 16. */
+static lc_status read_deviation(const lc_model *m, const json_t *config, lc_dtype dtype, double *out) {
+    const char *key = m->family->initializer;
+    double deviation = 0.02, most = dtype == LC_F64 ? DBL_MAX / 16 : FLT_MAX / 16;
+    LC_TRY(lc_config_amount(config, "config.json", key, &deviation));
+    if (deviation > most)
+        return lc_fail(LC_EFORMAT, "config.json: %s is %g: such weights do not fit %s", key, deviation,
+                       lc_dtype_name(dtype));
+    *out = deviation;
+    return LC_OK;
+}
+
 lc_status lc_model_new(json_t *config, uint64_t seed, lc_dtype dtype, lc_model **out) {
     lc_model *m = NULL;
     LC_TRY(lc_model_build(config, dtype, &m));
-    double deviation = 0.02;
+    double deviation = 0;
     lc_status status;
-    LC_GOTO(failed, lc_config_amount(config, "config.json", m->family->initializer, &deviation));
+    LC_GOTO(failed, read_deviation(m, config, dtype, &deviation));
     for (int64_t i = 0; i < m->n_params; i++) LC_GOTO(failed, draw(m, m->params[i], seed, deviation));
     if (m->padding_id >= 0) LC_GOTO(failed, clear_padding(m));
     m->dropout_seed = seed;

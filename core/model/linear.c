@@ -85,6 +85,7 @@ static const lc_op activation_op[] = {
     [LC_ACT_GELU] = LC_OP_GELU,
     [LC_ACT_GELU_TANH] = LC_OP_GELU_TANH,
     [LC_ACT_SILU] = LC_OP_SILU,
+    [LC_ACT_TANH] = LC_OP_TANH,
 };
 
 lc_status lc_layer_forward(lc_layer *layer, lc_tensor *x, lc_activation act, lc_tensor **y) {

@@ -21,7 +21,14 @@ typedef enum lc_op {
 #define LC_MAX_IN 16
 #define LC_MAX_OUT 4
 
-typedef enum lc_activation { LC_ACT_NONE, LC_ACT_RELU, LC_ACT_GELU, LC_ACT_GELU_TANH, LC_ACT_SILU } lc_activation;
+typedef enum lc_activation {
+    LC_ACT_NONE,
+    LC_ACT_RELU,
+    LC_ACT_GELU,
+    LC_ACT_GELU_TANH,
+    LC_ACT_SILU,
+    LC_ACT_TANH
+} lc_activation;
 
 /* Everything that is not a tensor. Zero unless the op's row names it. */
 typedef struct lc_attr {

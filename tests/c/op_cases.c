@@ -178,6 +178,7 @@ const op_case op_cases[] = {
     {LC_OP_LINEAR, "gelu", .attr = {.act = LC_ACT_GELU, .train = true}, .in = {X("BTI"), X("OI"), X("O")}},
     {LC_OP_LINEAR, "gelu_tanh", .attr = {.act = LC_ACT_GELU_TANH, .train = true}, .in = {X("BTI"), X("OI")}},
     {LC_OP_LINEAR, "silu", .attr = {.act = LC_ACT_SILU, .train = true}, .in = {X("TI"), X("OI"), X("O")}},
+    {LC_OP_LINEAR, "tanh", .attr = {.act = LC_ACT_TANH, .train = true}, .in = {X("TI"), X("OI"), X("O")}},
     {LC_OP_CHOLESKY, "lower", .in = {IN("SS", GRAM)}},
     {LC_OP_CHOLESKY, "upper", .attr = {.upper = true}, .in = {IN("SS", GRAM)}},
     {LC_OP_INVERSE, "", .in = {IN("SS", GRAM)}},

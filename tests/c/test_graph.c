@@ -141,8 +141,9 @@ static void test_activation_made_again(void) {
     static const lc_op unfused[] = {[LC_ACT_RELU] = LC_OP_RELU,
                                     [LC_ACT_GELU] = LC_OP_GELU,
                                     [LC_ACT_GELU_TANH] = LC_OP_GELU_TANH,
-                                    [LC_ACT_SILU] = LC_OP_SILU};
-    for (lc_activation act = LC_ACT_RELU; act <= LC_ACT_SILU; act++) {
+                                    [LC_ACT_SILU] = LC_OP_SILU,
+                                    [LC_ACT_TANH] = LC_OP_TANH};
+    for (lc_activation act = LC_ACT_RELU; act <= LC_ACT_TANH; act++) {
         lc_tensor *x = matrix(3, 4, 0.7), *up = matrix(5, 4, 1.1), *down = matrix(2, 5, 1.9), *grads[2][3];
         for (int fused = 0; fused < 2; fused++) {
             lc_tensor *h = NULL, *a = NULL, *y = NULL, *sum = NULL;

@@ -79,7 +79,8 @@ static void test_linear(void) {
     } acts[] = {{LC_ACT_RELU, LC_OP_RELU},
                 {LC_ACT_GELU, LC_OP_GELU},
                 {LC_ACT_GELU_TANH, LC_OP_GELU_TANH},
-                {LC_ACT_SILU, LC_OP_SILU}};
+                {LC_ACT_SILU, LC_OP_SILU},
+                {LC_ACT_TANH, LC_OP_TANH}};
     for (int i = 0; i < 4; i++) {
         lc_tensor *want = RUN(acts[i].op, NULL, plain),
                   *got = RUN(LC_OP_LINEAR, (&(lc_attr){.act = acts[i].act, .train = true}), x, w, b);

@@ -63,6 +63,7 @@ describe("a fresh model", function()
       { family = "gtp2" })
     assert_error("n_embd 12 is not a multiple of n_head 5", tiny, { n_head = 5 })
     assert_error("activation_function 'mish' is unknown", tiny, { activation_function = "mish" })
+    assert_error("initializer_range is 1e+38: such weights do not fit f32", tiny, { initializer_range = 1e38 })
     assert_error("resid_pdrop is 1", tiny, { resid_pdrop = 1 })
   end)
 end)
@@ -488,6 +489,10 @@ describe("generation", function()
   it("says what does not fit", function()
     assert_error("a prompt of 3 tokens and 50 more do not fit into 16 positions", model.generate, model, { 1, 2, 3 },
       { tokens = 50 })
+    assert_error("a prompt of 17 tokens and 1 more do not fit into 16 positions", model.generate, model,
+      lc.zeros({ 17 }, { dtype = "i64" }))
+    assert_error("generate: option 'stop' must be an integer, got the string 'a'", model.generate, model, { 1 },
+      { stop = "a" })
     assert_error("prompt 2 is empty", model.generate, model, { { 1 }, {} }, { tokens = 2 })
     assert_error("has no tokenizer", model.generate, model, "hello", { tokens = 2 })
     assert_error("id 31 is outside 0..30", model.generate, model, { 31 }, { tokens = 2 })

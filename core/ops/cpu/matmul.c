@@ -159,7 +159,8 @@ static lc_block activation(lc_activation act, lc_dtype dtype) {
     static const lc_op op[] = {[LC_ACT_RELU] = LC_OP_RELU,
                                [LC_ACT_GELU] = LC_OP_GELU,
                                [LC_ACT_GELU_TANH] = LC_OP_GELU_TANH,
-                               [LC_ACT_SILU] = LC_OP_SILU};
+                               [LC_ACT_SILU] = LC_OP_SILU,
+                               [LC_ACT_TANH] = LC_OP_TANH};
     return act == LC_ACT_NONE ? NULL : lc_simd_get()->map[op[act]][dtype];
 }
 

@@ -231,6 +231,8 @@ double ref_activate(lc_activation act, double x) {
         return x * gelu_tanh_share(x);
     case LC_ACT_SILU:
         return x * sigmoid(x);
+    case LC_ACT_TANH:
+        return tanh(x);
     }
     return x;
 }
