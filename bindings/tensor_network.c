@@ -64,8 +64,13 @@ static int linear(lua_State *L) {
     lc_tensor *in[3] = {lcl_tensor(L, 1), lcl_tensor(L, 2), optional_tensor(L, 3)};
     int act = LC_ACT_NONE; /* choices are in lc_activation's order */
     lcl_options(L, 4, &linear_set, &act);
-    lc_attr attr = {.act = (lc_activation)act};
-    return lcl_apply(L, LC_OP_LINEAR, &attr, in, 3, 1);
+    lc_tensor **y = lcl_push(L, &LCL_TENSOR);
+    lc_status status = lc_linear(in[0], in[1], in[2], (lc_activation)act, y);
+    if (status == LC_ENOMEM) {
+        lcl_collect_all(L);
+        status = lc_linear(in[0], in[1], in[2], (lc_activation)act, y);
+    }
+    return lcl_done(L, status, 1);
 }
 
 static int embedding(lua_State *L) {

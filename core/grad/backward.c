@@ -142,11 +142,8 @@ static lc_status check_node(const lc_node *node) {
 /* The input as the rule reads it: what was kept, or its activation, made again. A fresh reference, or NULL. */
 static lc_status saved_input(const lc_saved *s, lc_tensor **out) {
     static const lc_op again[] = {
-        [LC_ACT_RELU] = LC_OP_RELU,
-        [LC_ACT_GELU] = LC_OP_GELU,
-        [LC_ACT_GELU_TANH] = LC_OP_GELU_TANH,
-        [LC_ACT_SILU] = LC_OP_SILU,
-        [LC_ACT_TANH] = LC_OP_TANH,
+        [LC_ACT_RELU] = LC_OP_RELU, [LC_ACT_GELU] = LC_OP_GELU, [LC_ACT_GELU_TANH] = LC_OP_GELU_TANH,
+        [LC_ACT_SILU] = LC_OP_SILU, [LC_ACT_TANH] = LC_OP_TANH,
     };
     if (s->tensor && s->act) return lc_run(again[s->act], NULL, (lc_tensor *const[]){s->tensor}, 1, out);
     *out = s->tensor ? lc_tensor_retain(s->tensor) : NULL;

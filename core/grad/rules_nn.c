@@ -73,6 +73,7 @@ static lc_tensor *through_activation(lc_scratch *s, lc_activation act, lc_tensor
 lc_status lc_rule_linear(lc_rule_call *call) {
     lc_scratch s = {0};
     lc_tensor *x = call->in[0], *w = call->in[1];
+    if (call->attr->act && !call->out[1]) return lc_fail(LC_ESTATE, "%s: run without attr.train", lc_op_name(call->op));
     lc_tensor *dy = rows_of(&s, through_activation(&s, call->attr->act, call->out[1], call->dy[0]));
     uint64_t product = (uint64_t)lc_numel(call->dy[0]) * (uint64_t)call->shape_in[1][1];
     if (call->wanted[0]) {

@@ -81,11 +81,8 @@ static lc_status replaced_product(lc_layer *layer, lc_tensor *x, lc_tensor *w, l
 }
 
 static const lc_op activation_op[] = {
-    [LC_ACT_RELU] = LC_OP_RELU,
-    [LC_ACT_GELU] = LC_OP_GELU,
-    [LC_ACT_GELU_TANH] = LC_OP_GELU_TANH,
-    [LC_ACT_SILU] = LC_OP_SILU,
-    [LC_ACT_TANH] = LC_OP_TANH,
+    [LC_ACT_RELU] = LC_OP_RELU, [LC_ACT_GELU] = LC_OP_GELU, [LC_ACT_GELU_TANH] = LC_OP_GELU_TANH,
+    [LC_ACT_SILU] = LC_OP_SILU, [LC_ACT_TANH] = LC_OP_TANH,
 };
 
 lc_status lc_layer_forward(lc_layer *layer, lc_tensor *x, lc_activation act, lc_tensor **y) {
