@@ -1,6 +1,7 @@
 /* layerwise.c: see layerwise.h. */
 #include "solve/layerwise.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -57,6 +58,22 @@ static lc_status is_done(const job *j, int64_t i, bool *done) {
     }
     LC_TRY(lc_tensor_new(LC_BOOL, 2, p->leaf->shape, LC_CPU, &j->keep[i]));
     return lc_fill(j->keep[i], 1);
+}
+
+/* Then survivors keep their values too: only what is pruned is made up for. */
+static bool prunes_nothing_more(const lc_turn *turn) {
+    size_t n = (size_t)lc_numel(turn->keep);
+    if (turn->held) return memcmp(lc_data(turn->keep), turn->held, n) == 0;
+    return !turn->stats->layer->weight->held && !memchr(lc_data(turn->keep), 0, n);
+}
+
+lc_status lc_check_finite(const char *name, const char *layer, const lc_tensor *W) {
+    int64_t I = W->shape[1];
+    for (int64_t k = 0; k < lc_numel(W); k++)
+        if (!isfinite(lc_get_f64(W, lc_position(W, k))))
+            return lc_fail(LC_EINVAL, "%s: %s: the weight at row %lld, column %lld is not finite", name, layer,
+                           (long long)(k / I + 1), (long long)(k % I + 1));
+    return LC_OK;
 }
 
 static lc_status zero_pruned(lc_tensor *W, lc_tensor *keep) {
@@ -121,7 +138,7 @@ static lc_status solve_layer(const job *j, lc_solver solve, void *context, const
     LC_GOTO(failed, lc_tensor_new(LC_BOOL, 2, p->leaf->shape, LC_CPU, &turn.keep));
     LC_GOTO(failed, solve_turn(j, solve, context, &turn));
     j->keep[i] = lc_tensor_retain(turn.keep);
-    status = write_layer(j, i, turn.W);
+    if (!prunes_nothing_more(&turn)) status = write_layer(j, i, turn.W);
 failed:
     lc_tensor_release(turn.W);
     lc_tensor_release(turn.keep);

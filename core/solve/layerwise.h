@@ -24,11 +24,13 @@ typedef struct lc_turn {
 
 typedef lc_status (*lc_solver)(void *context, lc_turn *turn);
 
-/* Prunes the calibration's layers. A layer that holds as much as is asked for, or more, is left alone: its solver is not
- * called. With apply = false everything is as it was when done. */
+/* Prunes the calibration's layers. A layer that holds as much as is asked for, or more, is left alone, and so is one of
+ * which the solver prunes nothing that is not held already. With apply = false everything is as it was when done. */
 lc_status lc_prune_layerwise(lc_calibration *c, lc_solver solve, void *context, const lc_prune_options *options,
                              lc_mask **out);
 
+/* LC_EINVAL, with the place, unless all of the layer's weights are finite. */
+lc_status lc_check_finite(const char *name, const char *layer, const lc_tensor *W);
 /* Writes a layer's weight, W like its leaf and 0 where pruned, and from then on holds `keep` (NULL: leaves what is held
  * as it is). keep_values as in lc_prune_options. All of it or nothing. */
 lc_status lc_layer_write(lc_param *p, const lc_tensor *W, lc_tensor *keep, bool keep_values);

@@ -18,13 +18,8 @@ lc_refine_options lc_refine_defaults(void) {
 
 /* A copy in f64, to be changed. */
 static lc_status widen(const char *name, const char *layer, const lc_tensor *x, lc_tensor **out) {
-    int64_t I = x->shape[1];
-    LC_TRY(lc_run(LC_OP_COPY, &(lc_attr){.dtype = LC_F64}, (lc_tensor *[]){(lc_tensor *)x}, 1, out));
-    for (int64_t k = 0; k < lc_numel(*out); k++)
-        if (!isfinite(LC_DATA(double, *out)[k]))
-            return lc_fail(LC_EINVAL, "%s: %s: the weight at row %lld, column %lld is not finite", name, layer,
-                           (long long)(k / I + 1), (long long)(k % I + 1));
-    return LC_OK;
+    LC_TRY(lc_check_finite(name, layer, x));
+    return lc_run(LC_OP_COPY, &(lc_attr){.dtype = LC_F64}, (lc_tensor *[]){(lc_tensor *)x}, 1, out);
 }
 
 /* H as it is, retained, or a damped copy. */

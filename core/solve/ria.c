@@ -19,7 +19,7 @@ static double magnitude(const job *j, int64_t row, int64_t column) {
 
 /* A sum of 0 belongs to weights that are all 0. */
 static double share(double w, double sum) {
-    return sum > 0 ? w / sum : 0;
+    return sum == 0 ? 0 : w / sum;
 }
 
 static void score_rows(void *context, int64_t begin, int64_t end) {

@@ -202,6 +202,7 @@ static lc_status take_factor(run *s, const lc_turn *turn) {
 
 static lc_status solve_layer(void *context, lc_turn *turn) {
     run *s = context;
+    LC_TRY(lc_check_finite(turn->name, turn->stats->layer->name, turn->W));
     LC_TRY(take_factor(s, turn));
     int64_t m = turn->target.m, block = m ? (s->how.block + m - 1) / m * m : s->how.block;
     job j = {.how = &s->how, .turn = turn, .dtype = turn->W->dtype, .W = lc_data(turn->W), .U = lc_data(s->U)};

@@ -14,7 +14,7 @@ typedef struct lc_sparsegpt_options {
 } lc_sparsegpt_options;
 
 /* Changes the weights that stay. LC_ENUMERIC for a Hessian that is not positive definite, LC_EINVAL for blocks that do
- * not fit. options->scope is not read: the unit is the mask block, or the group of an n:m pattern, whose m rounds `block`
+ * not fit and for weights that are not finite. options->scope is not read: the unit is the mask block, or the group of an n:m pattern, whose m rounds `block`
  * up to a multiple of itself. */
 lc_status lc_prune_sparsegpt(lc_calibration *c, const lc_sparsegpt_options *how, const lc_prune_options *options,
                              lc_mask **out);

@@ -98,6 +98,35 @@ describe("sparsegpt", function()
     model:restore(before)
   end)
 
+  it("changes nothing where nothing more is pruned, whatever the method counts in", function()
+    for _, call in ipairs {
+      { "sparsegpt", { pattern = "2:4" } }, { "sparsegpt", { sparsity = 0.47, block = 8, mask_block = 4 } },
+      { "alps", { pattern = "2:4" } }, { "alps", { sparsity = 0.47, scope = "row" } },
+      { "alps", { sparsity = 0.01, scope = "row" } }, { "ria", { sparsity = 0.47, reconstruct = true } },
+    } do
+      local model, method, options = load(), call[1], call[2]
+      local first = lc.prune[method](model:linears(), data, options)
+      local before = tiny.weights(model)
+      assert.equal(1.0, lc.prune[method](model:linears(), data, options):overlap(first))
+      assert.same(before, tiny.weights(model), method)
+    end
+  end)
+
+  it("refuses weights that are not finite, as its like do", function()
+    for method, problem in pairs {
+      sparsegpt = "the weight at row 2, column 5 is not finite", alps = "the weight at row 2, column 5 is not finite",
+      ria = "NaN at row 1, column 5; a NaN cannot be ranked", wanda = "NaN at row 2, column 5; a NaN cannot be ranked",
+    } do
+      local model = load()
+      local last = model:linears "*.h.1.mlp.c_proj"[1]
+      last.weight:detach()[2][5]:fill_(0 / 0)
+      local ok, message = pcall(lc.prune[method], model:linears(), data, { sparsity = 0.5 })
+      assert.is_false(ok)
+      assert.matches(("prune.%s: transformer.h.1.mlp.c_proj: %s"):format(method, problem), message, 1, true)
+      assert.is_nil(last.held)
+    end
+  end)
+
   it("leaves a better model than magnitude where it counts: the outputs of its layers", function()
     local function error_of(prune)
       local model, dense = load(), load()
