@@ -71,29 +71,35 @@ static void pack_turned_16(const float *B, int64_t ldb, int64_t columns, int64_t
 
 /* op(B) (K, N), from its first element, into panels (N / PANEL, K, PANEL); columns past N are 0. */
 static void pack_B(bool turned, const float *B, int64_t ldb, int64_t K, int64_t N, float *out) {
-    for (int64_t n = 0; n < N; n += PANEL, out += K * PANEL) {
+    int64_t whole = N / PANEL * PANEL;
+    for (int64_t n = 0; turned && n < N; n += PANEL, out += K * PANEL) {
         int64_t columns = least(PANEL, N - n);
-        if (turned) {
-            for (int64_t i = 0; i < PANEL; i += 16)
-                pack_turned_16(i < columns ? B + (n + i) * ldb : B, ldb, i < columns ? least(16, columns - i) : 0, K,
-                               out + i);
-            continue;
-        }
-        if (columns == PANEL) {
-            for (int64_t k = 0; k < K; k++) memcpy(out + k * PANEL, B + k * ldb + n, sizeof *out * PANEL);
-            continue;
-        }
-        for (int64_t k = 0; k < K; k++)
-            for (int64_t i = 0; i < PANEL; i++) out[k * PANEL + i] = i < columns ? B[k * ldb + n + i] : 0;
+        for (int64_t i = 0; i < PANEL; i += 16)
+            pack_turned_16(i < columns ? B + (n + i) * ldb : B, ldb, i < columns ? least(16, columns - i) : 0, K,
+                           out + i);
+    }
+    for (int64_t k = 0; !turned && k < K; k++) {
+        const float *row = B + k * ldb;
+        for (int64_t n = 0; n < whole; n += 16)
+            _mm512_store_ps(out + n / PANEL * PANEL * K + k * PANEL + n % PANEL, _mm512_loadu_ps(row + n));
+        for (int64_t i = 0; whole < N && i < PANEL; i++)
+            out[whole * K + k * PANEL + i] = whole + i < N ? row[whole + i] : 0;
     }
 }
 
-/* Up to TALL rows of op(A) from A stored (K, M), into (rows / ROWS, K, ROWS). */
+/* Floats from one group of ROWS packed rows to the next. Without the line between them a whole block's groups would meet
+ * in one set of the first cache. */
+static int64_t group_of(int64_t K) {
+    return K * ROWS + 16;
+}
+
+/* Up to TALL rows of op(A) from A stored (K, M), into groups of (K, ROWS). */
 static void pack_A(const float *A, int64_t lda, int64_t K, int64_t rows, float *out) {
-    int64_t whole = rows / ROWS * ROWS;
+    int64_t whole = rows / ROWS * ROWS, group = group_of(K);
     for (int64_t k = 0; k < K; k++) {
-        for (int64_t i = 0; i < whole; i += ROWS) memcpy(out + i * K + k * ROWS, A + k * lda + i, sizeof *out * ROWS);
-        for (int64_t i = whole; i < rows; i++) out[whole * K + k * ROWS + i - whole] = A[k * lda + i];
+        float *to = out + k * ROWS;
+        for (int64_t i = 0; i < whole; i += ROWS, to += group) memcpy(to, A + k * lda + i, sizeof *to * ROWS);
+        for (int64_t i = whole; i < rows; i++) to[i - whole] = A[k * lda + i];
     }
 }
 
@@ -183,19 +189,25 @@ static void multiply_rows(bool packed, int64_t K, const float *A, int64_t distan
     }
 }
 
-static void multiply_block(bool trans_a, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B,
-                           float alpha, float beta, float *C, int64_t ldc) {
-    if (!trans_a) {
-        for (int64_t i = 0; i < M; i += ROWS)
-            multiply_rows(false, K, A + i * lda, lda, B, alpha, beta, C + i * ldc, ldc, least(ROWS, M - i), N);
-        return;
-    }
-    _Alignas(64) float packed[TALL * DEPTH];
+static void multiply_block(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, float alpha,
+                           float beta, float *C, int64_t ldc) {
+    for (int64_t i = 0; i < M; i += ROWS)
+        multiply_rows(false, K, A + i * lda, lda, B, alpha, beta, C + i * ldc, ldc, least(ROWS, M - i), N);
+}
+
+/* The same for A stored (K, M). Of row i at least the columns to i + diagonal. */
+static void multiply_turned(int64_t M, int64_t N, int64_t K, int64_t diagonal, const float *A, int64_t lda,
+                            const float *B, float alpha, float beta, float *C, int64_t ldc) {
+    _Alignas(64) float packed[TALL * DEPTH + TALL / ROWS * 16];
     for (int64_t t = 0; t < M; t += TALL) {
         int64_t tall = least(TALL, M - t);
+        if (t + tall + diagonal <= 0) continue;
         pack_A(A + t, lda, K, tall, packed);
-        for (int64_t i = 0; i < tall; i += ROWS)
-            multiply_rows(true, K, packed + i * K, 1, B, alpha, beta, C + (t + i) * ldc, ldc, least(ROWS, tall - i), N);
+        for (int64_t i = 0; i < tall; i += ROWS) {
+            int64_t wanted = (t + i + ROWS + diagonal + 15) / 16 * 16;
+            multiply_rows(true, K, packed + i / ROWS * group_of(K), 1, B, alpha, beta, C + (t + i) * ldc, ldc,
+                          least(ROWS, tall - i), least(N, wanted));
+        }
     }
 }
 
@@ -213,8 +225,23 @@ void lc_sgemm_avx512(bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K
         for (int64_t k = 0; k < K; k += depth) {
             int64_t columns = least(width, N - n), inner = least(depth, K - k);
             pack_B(trans_b, trans_b ? B + n * ldb + k : B + k * ldb + n, ldb, inner, columns, packed);
-            multiply_block(trans_a, M, columns, inner, trans_a ? A + k * lda : A + k, lda, packed, alpha,
-                           k == 0 ? beta : 1, C + n, ldc);
+            if (trans_a)
+                multiply_turned(M, columns, inner, columns, A + k * lda, lda, packed, alpha, k == 0 ? beta : 1, C + n,
+                                ldc);
+            else
+                multiply_block(M, columns, inner, A + k, lda, packed, alpha, k == 0 ? beta : 1, C + n, ldc);
+        }
+}
+
+void lc_sgram_avx512(int64_t M, int64_t N, int64_t K, int64_t diagonal, const float *A, const float *B, int64_t ld,
+                     float *C) {
+    _Alignas(64) float packed[DEPTH * WIDTH];
+    int64_t width = part_of(N, WIDTH, PANEL), depth = part_of(K, DEPTH, 16);
+    for (int64_t n = 0; n < N; n += width)
+        for (int64_t k = 0; k < K; k += depth) {
+            int64_t columns = least(width, N - n), inner = least(depth, K - k);
+            pack_B(false, B + k * ld + n, ld, inner, columns, packed);
+            multiply_turned(M, columns, inner, diagonal - n, A + k * ld, ld, packed, 1, k > 0, C + n, N);
         }
 }
 

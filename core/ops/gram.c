@@ -1,7 +1,7 @@
-/* gram.c: H += X^T X, the sum over tokens that calibration is made of: tiles of the lower triangle on all threads.
+/* gram.c: H += X^T X, the sum over tokens that calibration is made of: the lower triangle on all threads, cut into strips
+ * of columns, which are cut into parts of at most TALLEST rows.
  *
- * A tile is summed in X's type in a buffer that stays in the cache, and added to H in f64 every SECTION rows. On the
- * diagonal a tile is cut into strips, each as wide as its part of the triangle. */
+ * A part is summed in X's type in a buffer that stays in the cache, and added to H in f64 every SECTION rows of X. */
 #include "base/memory.h"
 #include "base/pool.h"
 #include "ops/blas.h"
@@ -13,9 +13,10 @@
 
 enum {
     SECTION = 4096, /* rows of X that are summed in its own type */
-    TILE = 384,     /* rows and columns of a tile, at most */
-    PANEL = 48,     /* tiles are multiples of the f32 kernel's panels */
-    STRIP = 96      /* rows of a diagonal tile done at once */
+    WIDEST = 384,   /* columns of a strip */
+    TALLEST = 768,  /* rows of a part */
+    PANEL = 48,     /* strips are multiples of the f32 kernel's panels */
+    BAND = 96       /* rows of a part that the library does at once: it knows no diagonal */
 };
 
 typedef struct job {
@@ -23,7 +24,8 @@ typedef struct job {
     size_t size; /* of an element of X */
     const lc_blas *blas;
     bool own; /* by lc_sgemm_avx512 */
-    int64_t N, K, tile;
+    int64_t N, K;
+    int64_t width, height; /* of a part, at most */
     const char *X;
     int64_t ldx;
     double *H;
@@ -33,52 +35,59 @@ static const void *at(const job *g, int64_t row, int64_t column) {
     return g->X + (size_t)(row * g->ldx + column) * g->size;
 }
 
-/* sums (M, N) = X[k0.., i0..]^T X[k0.., j0..] over K rows. */
-static void multiply(const job *g, int64_t k0, int64_t K, int64_t i0, int64_t M, int64_t j0, int64_t N, void *sums) {
-    const void *A = at(g, k0, i0), *B = at(g, k0, j0);
-    if (g->own)
-        lc_sgemm_avx512(true, false, M, N, K, 1, A, g->ldx, B, g->ldx, 0, sums, N);
-    else if (g->dtype == LC_F32)
-        g->blas->sgemm(LC_BLAS_ROW_MAJOR, LC_BLAS_TRANS, LC_BLAS_NO_TRANS, (int)M, (int)N, (int)K, 1, A, (int)g->ldx, B,
-                       (int)g->ldx, 0, sums, (int)N);
-    else
-        g->blas->dgemm(LC_BLAS_ROW_MAJOR, LC_BLAS_TRANS, LC_BLAS_NO_TRANS, (int)M, (int)N, (int)K, 1, A, (int)g->ldx, B,
-                       (int)g->ldx, 0, sums, (int)N);
+typedef struct part {
+    int64_t i0, M, j0, N; /* rows and columns of H */
+} part;
+
+/* sums (M, N) = X[k0.., i0..]^T X[k0.., j0..] over K rows, as far as the lower triangle needs it. */
+static void multiply(const job *g, const part *p, int64_t k0, int64_t K, void *sums) {
+    if (g->own) {
+        lc_sgram_avx512(p->M, p->N, K, p->i0 - p->j0, at(g, k0, p->i0), at(g, k0, p->j0), g->ldx, sums);
+        return;
+    }
+    for (int64_t i = 0; i < p->M; i += BAND) {
+        int64_t M = lc_min(BAND, p->M - i), N = lc_min(p->N, p->i0 + i + M - p->j0);
+        const void *A = at(g, k0, p->i0 + i), *B = at(g, k0, p->j0);
+        void *C = (char *)sums + (size_t)(i * p->N) * g->size;
+        if (g->dtype == LC_F32)
+            g->blas->sgemm(LC_BLAS_ROW_MAJOR, LC_BLAS_TRANS, LC_BLAS_NO_TRANS, (int)M, (int)N, (int)K, 1, A,
+                           (int)g->ldx, B, (int)g->ldx, 0, C, (int)p->N);
+        else
+            g->blas->dgemm(LC_BLAS_ROW_MAJOR, LC_BLAS_TRANS, LC_BLAS_NO_TRANS, (int)M, (int)N, (int)K, 1, A,
+                           (int)g->ldx, B, (int)g->ldx, 0, C, (int)p->N);
+    }
 }
 
 /* Adds what lies in the lower triangle. */
-static void add(const job *g, int64_t i0, int64_t M, int64_t j0, int64_t N, const void *sums) {
-    for (int64_t i = 0; i < M; i++) {
-        double *to = g->H + (i0 + i) * g->N + j0;
-        int64_t n = lc_min(N, i0 + i - j0 + 1);
+static void add(const job *g, const part *p, const void *sums) {
+    for (int64_t i = 0; i < p->M; i++) {
+        double *to = g->H + (p->i0 + i) * g->N + p->j0;
+        int64_t n = lc_min(p->N, p->i0 + i - p->j0 + 1);
         if (g->dtype == LC_F32)
-            for (int64_t j = 0; j < n; j++) to[j] += (double)((const float *)sums)[i * N + j];
+            for (int64_t j = 0; j < n; j++) to[j] += (double)((const float *)sums)[i * p->N + j];
         else
-            for (int64_t j = 0; j < n; j++) to[j] += ((const double *)sums)[i * N + j];
+            for (int64_t j = 0; j < n; j++) to[j] += ((const double *)sums)[i * p->N + j];
     }
 }
 
-static void run_strip(const job *g, int64_t i0, int64_t M, int64_t j0, int64_t N, void *sums) {
-    for (int64_t k = 0; k < g->K; k += SECTION) {
-        multiply(g, k, lc_min(SECTION, g->K - k), i0, M, j0, N, sums);
-        add(g, i0, M, j0, N, sums);
-    }
+/* The parts of strip `strip`: it begins on the diagonal. */
+static int64_t parts_of(const job *g, int64_t strip) {
+    return (g->N - strip * g->width + g->height - 1) / g->height;
 }
 
-/* Tile number `index` of the lower triangle, counted row by row. */
-static void run_tile(void *context, int64_t index) {
+/* Part number `index`, counted strip by strip. */
+static void run_part(void *context, int64_t index) {
     const job *g = context;
-    int64_t row = 0;
-    while (index > row) index -= ++row;
-    int64_t i0 = row * g->tile, i1 = lc_min(i0 + g->tile, g->N), j0 = index * g->tile;
-    _Alignas(64) char sums[TILE * TILE * sizeof(double)];
-    if (i0 != j0) {
-        run_strip(g, i0, i1 - i0, j0, lc_min(g->tile, g->N - j0), sums);
-        return;
-    }
-    for (int64_t i = i0; i < i1; i += STRIP) {
-        int64_t end = lc_min(i + STRIP, i1);
-        run_strip(g, i, end - i, j0, end - j0, sums);
+    int64_t strip = 0;
+    for (; index >= parts_of(g, strip); strip++) index -= parts_of(g, strip);
+    part p = {.j0 = strip * g->width};
+    p.N = lc_min(g->width, g->N - p.j0);
+    p.i0 = p.j0 + index * g->height;
+    p.M = lc_min(g->height, g->N - p.i0);
+    _Alignas(64) char sums[(size_t)TALLEST * WIDEST * sizeof(float)];
+    for (int64_t k = 0; k < g->K; k += SECTION) {
+        multiply(g, &p, k, lc_min(SECTION, g->K - k), sums);
+        add(g, &p, sums);
     }
 }
 
@@ -93,9 +102,11 @@ lc_status lc_gram_add(lc_dtype dtype, int64_t N, int64_t K, const void *X, int64
     job g = {.dtype = dtype, .size = lc_dtype_size(dtype), .N = N, .K = K, .X = X, .ldx = ldx, .H = H};
     LC_TRY(lc_blas_open(&g.blas));
     g.own = dtype == LC_F32 && N >= 16 && K >= 16 && lc_gemm_has_own_kernel();
-    g.tile = N <= 128 ? lc_max(N, 1) : lc_min(TILE, round_up((N + 3) / 4, PANEL));
-    int64_t tiles = (N + g.tile - 1) / g.tile;
-    LC_TRY(lc_parallel(tiles * (tiles + 1) / 2, run_tile, &g));
+    g.width = N <= 128 ? lc_max(N, 1) : lc_min(WIDEST, round_up((N + 3) / 4, PANEL));
+    g.height = TALLEST * (int64_t)sizeof(float) / (int64_t)g.size;
+    int64_t parts = 0;
+    for (int64_t strip = 0; strip * g.width < N; strip++) parts += parts_of(&g, strip);
+    LC_TRY(lc_parallel(parts, run_part, &g));
     lc_macs_add((uint64_t)N * (uint64_t)(N + 1) / 2 * (uint64_t)K);
     return LC_OK;
 }

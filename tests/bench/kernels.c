@@ -115,6 +115,27 @@ static double time_threaded(const char *program, int index) {
     return atof(answer);
 }
 
+/* The sum over tokens that calibration makes of a layer's inputs: the lower triangle of X^T X, added to f64. */
+static void bench_gram(int64_t N, double roof) {
+    int64_t K = 4096;
+    size_t x = (size_t)(K * N) * sizeof(float), h = (size_t)(N * N) * sizeof(double);
+    float *X = lc_buffer_new(x);
+    double *H = lc_buffer_new(h), best = INFINITY, begin = now();
+    lc_stream stream = lc_stream_make(1, "bench");
+    must(lc_stream_fill_normal_f32(&stream, X, K * N));
+    memset(H, 0, h);
+    for (int i = 0; i < 3 || now() - begin < 0.5; i++) {
+        double start = now();
+        must(lc_gram_add(LC_F32, N, K, X, N, H));
+        best = fmin(best, now() - start);
+    }
+    double rate = 1e-9 * (double)(N * (N + 1) * K) / best;
+    printf("%-17s %4d x %4d, %4d tokens %10.1f %8.1f %26.0f%%\n", "inputs' Hessian", (int)N, (int)N, (int)K, best * 1e6,
+           rate, 100 * rate / roof);
+    lc_buffer_free(X, x);
+    lc_buffer_free(H, h);
+}
+
 static void bench_products(const char *program) {
     lc_blas_info info;
     must(lc_blas_describe(&info));
@@ -137,6 +158,8 @@ static void bench_products(const char *program) {
                flops / library, 100 * library / ours, 100 * flops / ours / roof);
         fflush(stdout);
     }
+    bench_gram(768, roof);
+    bench_gram(3072, roof);
 }
 
 /* -- ops --------------------------------------------------------------------------------------- */
