@@ -585,6 +585,19 @@ static void check_instruction_sets(void) {
         CHECK(sets[s]->max(a, N) == chosen->max(a, N) && sets[s]->min(a, N) == chosen->min(a, N));
         CHECK(!sets[s]->any_nan(a, N));
         CHECK_NEAR(sets[s]->exp_sum(p[0], a, 2, 1, N), chosen->exp_sum(p[1], a, 2, 1, N), 1e-3);
+        double wide[3][N], y[2][N], least[2];
+        for (int i = 0; i < N; i++) wide[0][i] = a[i], wide[1][i] = b[i], wide[2][i] = a[N - 1 - i];
+        for (int k = 0; k < 2; k++)
+            least[k] = (k ? chosen : sets[s])->least_after(y[k], wide[0], wide[1], wide[2], 0.5, N);
+        double smallest = INFINITY;
+        for (int i = 0; i < N; i++) {
+            CHECK_NEAR(y[0][i], wide[0][i] - 0.5 * wide[1][i] * wide[2][i], 1e-14);
+            CHECK_NEAR(y[1][i], y[0][i], 1e-14);
+            smallest = fmin(smallest, y[0][i]);
+        }
+        CHECK(least[0] == smallest);
+        CHECK_NEAR(least[1], smallest, 1e-14);
+        CHECK(chosen->least_after(y[1], wide[0], wide[1], wide[2], 0.5, 0) == INFINITY);
         lc_dropout d = {.key = 5, .counter = 6, .threshold = 1u << 31, .scale = 2};
         sets[s]->dropout(p[0], a, &d, 3, N);
         chosen->dropout(p[1], a, &d, 3, N);

@@ -36,6 +36,8 @@ typedef struct lc_simd {
     float (*dot)(const float *x, const float *y, int64_t n);
     float (*max)(const float *x, int64_t n); /* NaN is passed over; -inf for n = 0 */
     float (*min)(const float *x, int64_t n);
+    /* y = a - scale x b, in f64; its least element, infinite for n = 0. */
+    double (*least_after)(double *y, const double *a, const double *x, const double *b, double scale, int64_t n);
     bool (*any_nan)(const float *x, int64_t n);
     float (*exp_sum)(float *y, const float *x, float scale, float shift,
                      int64_t n);                                /* y = exp(scale x - shift); their sum */

@@ -194,6 +194,9 @@ CAST(f32, float, f16, uint16_t, lc_f32_to_f16(a))
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t lane_mask __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
+typedef double wide_lanes __attribute__((vector_size(4 * LANES), aligned(8), may_alias));
+typedef int64_t wide_mask __attribute__((vector_size(4 * LANES), aligned(8), may_alias));
+
 static inline lanes load(const float *x) {
     return *(const lanes *)x;
 }
@@ -273,6 +276,26 @@ static inline lanes choose_lanes(lane_mask m, lanes a, lanes b) {
     }
 EXTREME(max, -INFINITY, >)
 EXTREME(min, INFINITY, <)
+
+static double least_after(double *y, const double *a, const double *x, const double *b, double scale, int64_t n) {
+    enum { WIDE = LANES / 2 };
+    wide_lanes least = (wide_lanes){0} + INFINITY;
+    double result = INFINITY;
+    int64_t i = 0;
+    for (; i + WIDE <= n; i += WIDE) {
+        wide_lanes d =
+            *(const wide_lanes *)(a + i) - scale * *(const wide_lanes *)(x + i) * *(const wide_lanes *)(b + i);
+        wide_mask less = d < least;
+        *(wide_lanes *)(y + i) = d;
+        least = (wide_lanes)((less & (wide_mask)d) | (~less & (wide_mask)least));
+    }
+    for (; i < n; i++) {
+        y[i] = a[i] - scale * x[i] * b[i];
+        result = y[i] < result ? y[i] : result;
+    }
+    for (int l = 0; l < WIDE; l++) result = least[l] < result ? least[l] : result;
+    return result;
+}
 
 static bool any_nan(const float *x, int64_t n) {
     lane_mask found = {0};
@@ -502,6 +525,7 @@ const lc_simd SIMD = {
     .dot = dot,
     .max = max,
     .min = min,
+    .least_after = least_after,
     .any_nan = any_nan,
     .exp_sum = exp_sum,
     .scale = scale,
