@@ -27,11 +27,12 @@ static lc_status hub_directory(char **out, const char **from) {
     static const struct {
         const char *variable, *inside;
     } places[] = {{"HF_HUB_CACHE", ""},
+                  {"HUGGINGFACE_HUB_CACHE", ""}, /* its older name */
                   {"HF_HOME", "/hub"},
                   {"XDG_CACHE_HOME", "/huggingface/hub"},
                   {"HOME", "/.cache/huggingface/hub"}};
     size_t i = 0;
-    while (i < 3 && !environment(places[i].variable)) i++;
+    while (i + 1 < sizeof places / sizeof *places && !environment(places[i].variable)) i++;
     const char *value = environment(places[i].variable);
     char *base = NULL;
     lc_strbuf b = {0};
@@ -99,15 +100,30 @@ static lc_status find_in_cache(const char *name, char **directory) {
     return status;
 }
 
+/* Whether a directory is one of the cache, models--org--name. */
+static lc_status is_repository(const char *path, bool *out) {
+    char *snapshots = lc_path_join(path, "snapshots"), *reference = lc_path_join(path, "refs/main");
+    lc_status status = snapshots && reference ? LC_OK : LC_ENOMEM;
+    if (!status) *out = lc_is_dir(snapshots) && lc_file_exists(reference);
+    lc_free(snapshots);
+    lc_free(reference);
+    return status;
+}
+
 lc_status lc_hub_resolve(const char *name, char **directory) {
     char *path = NULL;
+    bool repository = false;
     LC_TRY(lc_path_expand(name, &path));
-    if (lc_is_dir(path) || lc_file_exists(path)) {
+    lc_status status = is_repository(path, &repository);
+    if (!status && !repository && lc_file_exists(path)) {
         *directory = path;
         return LC_OK;
     }
-    lc_status status = is_hub_name(path) ? find_in_cache(path, directory)
-                                         : lc_fail(LC_ENOTFOUND, "%s: no such file or directory", path);
+    if (!status && repository)
+        status = snapshot_directory(path, directory);
+    else if (!status)
+        status = is_hub_name(path) ? find_in_cache(path, directory)
+                                   : lc_fail(LC_ENOTFOUND, "%s: no such file or directory", path);
     lc_free(path);
     return status;
 }

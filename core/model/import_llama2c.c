@@ -11,6 +11,7 @@
 #include "text/sentencepiece.h"
 
 #define HEADER_BYTES 28
+#define MAGIC 0x616b3432   /* begins the versions above 0 */
 #define MAX_SIZE (1 << 24) /* of each: with it, no product of three overflows */
 #define PARTS 14
 
@@ -25,6 +26,9 @@ static lc_status read_sizes(lc_reader *reader, sizes *s) {
     if (lc_reader_size(reader) < HEADER_BYTES) return lc_fail(LC_EFORMAT, "%s: too short for a file of llama2.c", path);
     LC_TRY(lc_reader_read(reader, 0, n, sizeof n));
     for (int i = 0; i < 7; i++) n[i] = (int32_t)le32toh((uint32_t)n[i]);
+    if (n[0] == MAGIC)
+        return lc_fail(LC_EFORMAT, "%s: version %d of llama2.c's format; lacuna reads version 0: export it anew", path,
+                       n[1]);
     s->tied = n[5] > 0;
     if (n[5] < 0 && n[5] > INT32_MIN) n[5] = -n[5];
     for (int i = 0; i < 7; i++)

@@ -405,6 +405,9 @@ static void test_hub(void) {
     CHECK_OK(lc_hub_resolve("org/tiny", &found));
     CHECK(found && strstr(found, "hub/models--org--tiny/snapshots/abc123") != NULL);
     lc_free(found);
+    CHECK_OK(lc_hub_resolve(in_directory("hub/models--org--tiny"), &found));
+    CHECK(found && strcmp(found, in_directory("hub/models--org--tiny/snapshots/abc123")) == 0);
+    lc_free(found);
     CHECK_OK(lc_file_write(in_directory("hub/models--org--tiny/refs/main"), "gone", 4));
     CHECK_MESSAGE(lc_hub_resolve("org/tiny", &found), LC_EFORMAT, "names snapshot gone, which is not there");
     CHECK_OK(lc_file_write(in_directory("hub/models--org--tiny/refs/main"), "../../x", 7));
@@ -427,10 +430,12 @@ static void test_hub_places(void) {
     } places[] = {{"HOME", "home", "home/.cache/huggingface/hub"},
                   {"XDG_CACHE_HOME", "xdg", "xdg/huggingface/hub"},
                   {"HF_HOME", "hf", "hf/hub"},
+                  {"HUGGINGFACE_HUB_CACHE", "old", "old"},
                   {"HF_HUB_CACHE", "cache", "cache"}};
+    enum { PLACES = sizeof places / sizeof *places };
     char *home = lc_strdup(getenv("HOME") ? getenv("HOME") : "/");
-    for (int i = 1; i < 4; i++) unsetenv(places[i].variable);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 1; i < PLACES; i++) unsetenv(places[i].variable);
+    for (int i = 0; i < PLACES; i++) {
         char repository[128], reference[160], snapshot[192], *found = NULL;
         snprintf(repository, sizeof repository, "%s/models--some--model", places[i].hub);
         snprintf(reference, sizeof reference, "%s/refs", repository);
@@ -445,12 +450,13 @@ static void test_hub_places(void) {
         lc_free(found);
     }
     setenv("HF_HUB_CACHE", "", 1); /* empty counts as not set */
+    setenv("HUGGINGFACE_HUB_CACHE", "", 1);
     setenv("HF_HOME", "", 1);
     char *found = NULL;
     CHECK_OK(lc_hub_resolve("some/model", &found));
     CHECK(found && strstr(found, "/xdg/huggingface/hub/") != NULL);
     lc_free(found);
-    for (int i = 1; i < 4; i++) unsetenv(places[i].variable);
+    for (int i = 1; i < PLACES; i++) unsetenv(places[i].variable);
     setenv("HOME", home, 1);
     lc_free(home);
 }

@@ -136,6 +136,7 @@ describe("llama2.c", function()
       end
       local sizes = { WIDTH, INNER, 2, 2, 1, VOCABULARY, POSITIONS }
       refuses("abc", "too short for a file of llama2.c")
+      refuses("24ka" .. ("<I4"):pack(2) .. ("\0"):rep(248), "version 2 of llama2.c's format; lacuna reads version 0")
       refuses(file_of(sizes, TIED - 1), "has 3144 bytes, where a file of llama2.c of these sizes has at least 3148")
       refuses(file_of(sizes, TIED + 2), "has 3156 bytes, where a file of llama2.c of these sizes has 3148")
       refuses(file_of({ 1 << 24, INNER, 2, 2, 1, VOCABULARY, POSITIONS }, TIED), "of these sizes has at least ")
