@@ -1,6 +1,6 @@
--- PDP (Cho, Adya, Naik 2023): a soft mask from the weights alone, w -> w m with m = sigmoid((|w| - t) / tau). t lies
--- between the weights that go and those that stay, so gradients decide near the border; at the end the mask is made
--- hard and held.
+-- PDP (Cho, Adya, Naik 2023): a soft mask from the weights alone, w -> w m with m = sigmoid((|w| - t) / tau), for which
+-- the paper squares w and t. t lies between the weights that go and those that stay, so gradients decide near the
+-- border; at the end the mask is made hard and held.
 local lc = require "lacuna"
 
 local p = lc.params {

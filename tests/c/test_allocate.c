@@ -3,35 +3,13 @@
 #include "base/random.h"
 #include "solve/allocate.h"
 #include "tensors.h"
+#include "tiny.h"
 
-static lc_model *tiny_model(int layers) {
-    lc_model *m = NULL;
-    json_t *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i}", "model_type", "gpt2", "vocab_size", 11, "n_positions",
-                               8, "n_embd", 6, "n_layer", layers, "n_head", 2);
-    CHECK_OK(lc_model_new(config, 1, LC_F64, &m));
-    json_decref(config);
-    return m;
-}
-
-static lc_status open_text(const lc_selection *layers, lc_calibration **out) {
-    lc_calibrate_options options = {.sequential = LC_SEQUENTIAL_OFF};
-    lc_calibration *c = NULL;
-    LC_TRY(lc_calibration_new("prune.allocate", layers, &options, &c));
-    lc_tensor *ids = NULL;
-    lc_status status = lc_tensor_zeros(LC_I64, 2, (int64_t[]){5, 8}, LC_CPU, &ids);
-    for (int64_t i = 0; !status && i < 40; i++) lc_set_f64(ids, i, (double)(i * 7 % 11));
-    if (!status) status = lc_calibration_feed(c, &(lc_batch){.ids = ids});
-    lc_tensor_release(ids);
-    if (status)
-        lc_calibration_free(c);
-    else
-        *out = c;
-    return status;
-}
+static const lc_calibrate_options apart = {.sequential = LC_SEQUENTIAL_OFF};
 
 static lc_status find_shares(const lc_selection *layers, double M, double *shares) {
     lc_calibration *c = NULL;
-    LC_TRY(open_text(layers, &c));
+    LC_TRY(open_text(layers, apart, &c));
     lc_status status = lc_outlier_shares(c, M, shares);
     lc_calibration_free(c);
     return status;
@@ -45,7 +23,7 @@ static double count_again(const lc_selection *layers, int64_t first, int64_t n, 
     lc_layer_stats stats;
     double products[12 * 6 * 6 + 1], sum = 0, above = 0;
     int64_t count = 0;
-    CHECK_OK(open_text(layers, &c));
+    CHECK_OK(open_text(layers, apart, &c));
     for (int64_t i = 0; i < first + n; i++) {
         CHECK_OK(lc_calibration_next(c, &stats));
         const lc_tensor *w = stats.layer->weight->leaf;
@@ -60,7 +38,7 @@ static double count_again(const lc_selection *layers, int64_t first, int64_t n, 
 }
 
 static void test_outliers(void) {
-    lc_model *m = tiny_model(2);
+    lc_model *m = tiny_model(2, LC_F64);
     lc_selection *all = NULL, *layers = NULL;
     double shares[9];
     CHECK_OK(lc_select_all(m, LC_PART_LINEAR, &layers));
@@ -77,13 +55,13 @@ static void test_outliers(void) {
     lc_selection_release(all);
     LC_DATA(double, lc_selected_layer(layers, 7)->weight->leaf)[3] = NAN;
     CHECK_MESSAGE(find_shares(layers, 3, shares), LC_EINVAL,
-                  "prune.allocate: transformer.h.1.mlp.c_proj: its weights have NaN in them");
+                  "prune.test: transformer.h.1.mlp.c_proj: its weights have NaN in them");
     lc_selection_release(layers);
     lc_model_release(m);
 }
 
 static void test_failing_allocations(void) {
-    lc_model *m = tiny_model(2);
+    lc_model *m = tiny_model(2, LC_F64);
     lc_selection *layers = NULL;
     double shares[8];
     CHECK_OK(lc_select_all(m, LC_PART_LINEAR, &layers));
@@ -117,7 +95,7 @@ static double mean_of(const lc_selection *layers, const double *targets) {
 
 /* The total is kept whatever is asked for; higher scores keep more; the spread is 2 lambda where nothing is cut off. */
 static void test_targets(void) {
-    lc_model *m = tiny_model(3);
+    lc_model *m = tiny_model(3, LC_F64);
     lc_selection *layers = NULL;
     lc_stream stream = lc_stream_make(5, "scores");
     CHECK_OK(lc_select_all(m, LC_PART_LINEAR, &layers));

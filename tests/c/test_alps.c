@@ -12,6 +12,7 @@
 #include "solve/reconstruct.h"
 #include "solve/swap.h"
 #include "tensors.h"
+#include "tiny.h"
 
 static const lc_alps_options published = {.damp = 0.01, .rho = 0.1, .iterations = 300, .refine = 10};
 
@@ -314,26 +315,11 @@ static void test_threads(void) {
 
 /* -- a model ------------------------------------------------------------------------------------------------------- */
 
-static lc_model *tiny_model(void) {
-    lc_model *m = NULL;
-    json_t *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i}", "model_type", "gpt2", "vocab_size", 11, "n_positions",
-                               8, "n_embd", 6, "n_layer", 2, "n_head", 2);
-    CHECK_OK(lc_model_new(config, 1, LC_F32, &m));
-    json_decref(config);
-    return m;
-}
-
 static lc_status prune(const lc_selection *layers, lc_scope scope, lc_mask **out) {
     lc_prune_options o = {.sparsity = 0.5, .scope = scope, .apply = true, .hold = true};
-    lc_calibrate_options options = {.gram = true};
     lc_calibration *c = NULL;
-    lc_tensor *ids = NULL;
-    LC_TRY(lc_calibration_new("prune.alps", layers, &options, &c));
-    lc_status status = lc_tensor_zeros(LC_I64, 2, (int64_t[]){5, 8}, LC_CPU, &ids);
-    for (int64_t i = 0; !status && i < 40; i++) lc_set_f64(ids, i, (double)(i * 7 % 11));
-    if (!status) status = lc_calibration_feed(c, &(lc_batch){.ids = ids});
-    if (!status) status = lc_prune_alps(c, &o, &published, out);
-    lc_tensor_release(ids);
+    LC_TRY(open_text(layers, (lc_calibrate_options){.gram = true}, &c));
+    lc_status status = lc_prune_alps(c, &o, &published, out);
     lc_calibration_free(c);
     return status;
 }
@@ -343,12 +329,12 @@ static void test_failing_allocations(void) {
     lc_mask *mask = NULL;
     for (uint64_t n = 1;; n++) {
         size_t before = lc_memory_get().live;
-        lc_model *m = tiny_model();
+        lc_model *m = tiny_model(2, LC_F32);
         lc_selection *layers = NULL;
         CHECK_OK(lc_select_matching(m, LC_PART_LINEAR, "attention.out", &layers));
         if (n == 1)
             CHECK_MESSAGE(prune(layers, LC_SCOPE_MODEL, &mask), LC_EINVAL,
-                          "prune.alps: scope 'model' compares scores of layers, and this solves each by itself; take "
+                          "prune.test: scope 'model' compares scores of layers, and this solves each by itself; take "
                           "'layer' or 'row'");
         lc_memory_fail_at(n);
         lc_status status = prune(layers, LC_SCOPE_LAYER, &mask);
@@ -372,7 +358,7 @@ static void test_failing_allocations(void) {
 }
 
 static void test_interruption(void) {
-    lc_model *m = tiny_model();
+    lc_model *m = tiny_model(2, LC_F32);
     lc_selection *layers = NULL;
     lc_mask *mask = NULL;
     problem p = random_problem(4, 6, 20, 21);

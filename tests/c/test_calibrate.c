@@ -8,15 +8,7 @@
 #include "solve/sparsegpt.h"
 #include "solve/wanda.h"
 #include "tensors.h"
-
-static lc_model *tiny_model(lc_dtype dtype) {
-    lc_model *m = NULL;
-    json_t *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i}", "model_type", "gpt2", "vocab_size", 11, "n_positions",
-                               8, "n_embd", 6, "n_layer", 2, "n_head", 2);
-    CHECK_OK(lc_model_new(config, 1, dtype, &m));
-    json_decref(config);
-    return m;
-}
+#include "tiny.h"
 
 /* Two rows of six tokens, the second with two of padding. */
 static lc_batch text(void) {
@@ -50,7 +42,7 @@ static void check_stats(const lc_layer_stats *s, lc_dtype dtype) {
 
 /* While no weight changes, all three streams are one. */
 static void test_streams(lc_dtype dtype) {
-    lc_model *m = tiny_model(dtype);
+    lc_model *m = tiny_model(2, dtype);
     lc_selection *layers = NULL;
     CHECK_OK(lc_select_all(m, LC_PART_LINEAR, &layers));
     lc_calibration *c[3];
@@ -74,7 +66,7 @@ static void test_streams(lc_dtype dtype) {
 
 /* Norms alone are those of H; the head's input comes after the last block. */
 static void test_norms_and_head(void) {
-    lc_model *m = tiny_model(LC_F64);
+    lc_model *m = tiny_model(2, LC_F64);
     lc_selection *all = NULL, *layers = NULL;
     CHECK_OK(lc_select_items(m, LC_PART_LINEAR, (void *const *)m->linears, m->n_linears, &all));
     CHECK_OK(lc_select_matching(m, LC_PART_LINEAR, "head", &layers));
@@ -101,7 +93,7 @@ static void test_norms_and_head(void) {
 }
 
 static void test_messages(void) {
-    lc_model *m = tiny_model(LC_F32);
+    lc_model *m = tiny_model(2, LC_F32);
     lc_selection *layers = NULL, *params = NULL;
     lc_calibration *c = NULL;
     lc_layer_stats s;
@@ -156,7 +148,7 @@ static lc_status prune_by(int way, lc_calibration *c, const lc_prune_options *o,
 
 /* Out of memory anywhere: nothing leaks, no layer is half pruned, and with apply = false all is as it was. */
 static void test_failing_allocations(int way, lc_sequential sequential, bool apply) {
-    lc_model *m = tiny_model(LC_F32);
+    lc_model *m = tiny_model(2, LC_F32);
     lc_selection *layers = NULL;
     CHECK_OK(lc_select_all(m, LC_PART_LINEAR, &layers));
     lc_prune_options o = {.sparsity = 0.5, .scope = LC_SCOPE_ROW, .apply = apply, .hold = true};
@@ -204,7 +196,7 @@ static lc_status cancel_at_third(void *context, const lc_layer_stats *stats, lc_
 }
 
 static void test_interruption(void) {
-    lc_model *m = tiny_model(LC_F32);
+    lc_model *m = tiny_model(2, LC_F32);
     lc_selection *layers = NULL;
     lc_mask *mask = NULL;
     CHECK_OK(lc_select_all(m, LC_PART_LINEAR, &layers));

@@ -6,6 +6,7 @@
 #include "ops/op.h"
 #include "solve/magnitude.h"
 #include "solve/select.h"
+#include "tiny.h"
 #include <stdlib.h>
 
 /* -- select.h against the definition: sort by score, held first, of equal ones the higher index first -- */
@@ -95,15 +96,6 @@ static void test_extremes(void) {
 
 /* -- on a model -- */
 
-static lc_model *tiny_model(void) {
-    lc_model *m = NULL;
-    json_t *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i}", "model_type", "gpt2", "vocab_size", 11, "n_positions",
-                               8, "n_embd", 6, "n_layer", 2, "n_head", 2);
-    CHECK_OK(lc_model_new(config, 1, LC_F32, &m));
-    json_decref(config);
-    return m;
-}
-
 static int64_t zeros_of(const lc_selection *layers) {
     int64_t zeros = 0;
     for (int64_t i = 0; i < layers->n; i++) {
@@ -117,7 +109,7 @@ static int64_t zeros_of(const lc_selection *layers) {
 static const lc_prune_options half = {.sparsity = 0.5, .apply = true, .hold = true};
 
 static void test_regrow(void) {
-    lc_model *m = tiny_model();
+    lc_model *m = tiny_model(2, LC_F32);
     lc_selection *layers = NULL;
     lc_mask *first = NULL, *second = NULL, *third = NULL;
     CHECK_OK(lc_select_matching(m, LC_PART_LINEAR, "mlp.up", &layers));
@@ -148,7 +140,7 @@ static void test_regrow(void) {
 
 /* Out of memory anywhere: a clear status, nothing leaked, and every weight as it was. */
 static void test_failing_allocations(void) {
-    lc_model *m = tiny_model();
+    lc_model *m = tiny_model(2, LC_F32);
     lc_selection *layers = NULL;
     CHECK_OK(lc_select_all(m, LC_PART_LINEAR, &layers));
     lc_prune_options o = half;
@@ -174,7 +166,7 @@ static void test_failing_allocations(void) {
 }
 
 static void test_interruption(void) {
-    lc_model *m = tiny_model();
+    lc_model *m = tiny_model(2, LC_F32);
     lc_selection *layers = NULL;
     lc_mask *mask = NULL;
     CHECK_OK(lc_select_all(m, LC_PART_LINEAR, &layers));

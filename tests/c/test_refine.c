@@ -10,6 +10,7 @@
 #include "solve/refine.h"
 #include "solve/swap.h"
 #include "tensors.h"
+#include "tiny.h"
 
 #include <stdlib.h>
 
@@ -233,30 +234,7 @@ static void test_threads(void) {
 
 /* -- a model ------------------------------------------------------------------------------------------------------- */
 
-static lc_model *tiny_model(void) {
-    lc_model *m = NULL;
-    json_t *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i}", "model_type", "gpt2", "vocab_size", 11, "n_positions",
-                               8, "n_embd", 6, "n_layer", 2, "n_head", 2);
-    CHECK_OK(lc_model_new(config, 1, LC_F64, &m));
-    json_decref(config);
-    return m;
-}
-
-static lc_status open_text(const lc_selection *layers, lc_calibration **out) {
-    lc_calibrate_options options = {.sequential = LC_SEQUENTIAL_OFF, .gram = true};
-    lc_calibration *c = NULL;
-    LC_TRY(lc_calibration_new("prune.test", layers, &options, &c));
-    lc_tensor *ids = NULL;
-    lc_status status = lc_tensor_zeros(LC_I64, 2, (int64_t[]){5, 8}, LC_CPU, &ids);
-    for (int64_t i = 0; !status && i < 40; i++) lc_set_f64(ids, i, (double)(i * 7 % 11));
-    if (!status) status = lc_calibration_feed(c, &(lc_batch){.ids = ids});
-    lc_tensor_release(ids);
-    if (status)
-        lc_calibration_free(c);
-    else
-        *out = c;
-    return status;
-}
+static const lc_calibrate_options apart = {.sequential = LC_SEQUENTIAL_OFF, .gram = true};
 
 static lc_status by_magnitude(void *context, const lc_layer_stats *stats, lc_tensor *W, lc_scores *out) {
     (void)context;
@@ -269,7 +247,7 @@ static lc_status by_magnitude(void *context, const lc_layer_stats *stats, lc_ten
 static lc_status prune_half(const lc_selection *layers, const lc_refine_options *refine, lc_mask **out) {
     lc_prune_options o = {.sparsity = 0.5, .scope = LC_SCOPE_ROW, .apply = true, .hold = true, .refine = refine};
     lc_calibration *c = NULL;
-    LC_TRY(open_text(layers, &c));
+    LC_TRY(open_text(layers, apart, &c));
     lc_status status = lc_prune_scored(c, by_magnitude, NULL, &o, out);
     lc_calibration_free(c);
     return status;
@@ -278,7 +256,7 @@ static lc_status prune_half(const lc_selection *layers, const lc_refine_options 
 static lc_status refine_half(const lc_selection *layers, const lc_snapshot *target, const lc_refine_options *o,
                              lc_mask **out) {
     lc_calibration *c = NULL;
-    LC_TRY(open_text(layers, &c));
+    LC_TRY(open_text(layers, apart, &c));
     lc_status status = lc_prune_refine(c, target, NULL, true, o, out);
     lc_calibration_free(c);
     return status;
@@ -296,7 +274,7 @@ static void test_on_model(bool swap, bool reconstruct) {
     lc_refine_options o = lc_refine_defaults();
     o.swap = swap;
     o.reconstruct = reconstruct;
-    lc_model *at_once = tiny_model(), *later = tiny_model();
+    lc_model *at_once = tiny_model(2, LC_F64), *later = tiny_model(2, LC_F64);
     lc_selection *a = first_layer(at_once), *b = first_layer(later);
     lc_mask *mask[3] = {NULL};
     lc_snapshot *dense = NULL;
@@ -325,7 +303,7 @@ static void test_on_model(bool swap, bool reconstruct) {
 static void test_left_alone_and_refused(void) {
     lc_refine_options o = lc_refine_defaults();
     o.reconstruct = true;
-    lc_model *m = tiny_model(), *other = NULL;
+    lc_model *m = tiny_model(2, LC_F64), *other = NULL;
     lc_selection *layers = first_layer(m);
     lc_param *p = lc_selected_layer(layers, 0)->weight;
     lc_snapshot *dense = NULL, *foreign = NULL;
@@ -361,7 +339,7 @@ static void test_failing_allocations(bool at_once) {
     lc_refine_options o = lc_refine_defaults();
     o.swap = o.reconstruct = true;
     for (uint64_t n = 1;; n++) {
-        lc_model *m = tiny_model();
+        lc_model *m = tiny_model(2, LC_F64);
         lc_selection *layers = NULL;
         lc_snapshot *dense = NULL;
         lc_mask *first = NULL, *mask = NULL;

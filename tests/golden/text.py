@@ -114,7 +114,7 @@ def main():
         directory = HERE / "text" / name
         directory.mkdir(exist_ok=True)
         tokenizer.save(str(directory / "tokenizer.json"), pretty=False)
-        out += [f"    {name} = {{\n", cases(tokenizer, random.Random(11), name == "opt"), "    },\n"]
+        out += [f"    {name} = {{\n", cases(tokenizer, random.Random(name), name == "opt"), "    },\n"]
     out += ["  },\n  decoded = {\n", decoded(plain, rng), "  },\n}\n"]
     (HERE / "text.lua").write_text("".join(out))
     pair = HERE / "text" / "pair"
