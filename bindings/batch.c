@@ -18,6 +18,12 @@ lc_tensor *lcl_rows(lua_State *L, int index) {
 /* Pushes the table's field as (B, T); NULL for nil. */
 static lc_tensor *push_field(lua_State *L, int table, const char *name) {
     if (lua_getfield(L, table, name) == LUA_TNIL) return NULL;
+    lc_tensor *given = lcl_test(L, -1, &LCL_TENSOR);
+    if (!given && !lua_istable(L, -1))
+        lcl_error(L, "batch: %s must be a tensor of integers or a list of them, got %s", name, lcl_describe(L, -1));
+    if (given && lc_dtype_is_float(given->dtype))
+        lcl_error(L, "batch: %s must be integers, got a tensor of %s; use x:to 'i64'", name,
+                  lc_dtype_name(given->dtype));
     lc_tensor *t = lcl_rows(L, lua_gettop(L));
     lua_remove(L, -2);
     return t;

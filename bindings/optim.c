@@ -120,7 +120,16 @@ static const lcl_function methods[] = {
     {0},
 };
 
-const lcl_type LCL_OPTIM = {"lacuna.optimizer", release, NULL, NULL};
+static int optim_tostring(lua_State *L) {
+    const lc_optim *o = check(L);
+    const lc_recipe *recipe = &o->slots[0].recipe;
+    lua_pushfstring(L, "%s of %d tensors, lr %f", recipe->optimizer == LC_ADAMW ? "adamw" : "sgd", (int)o->n,
+                    recipe->lr);
+    return 1;
+}
+
+static const luaL_Reg meta[] = {{"__tostring", optim_tostring}, {NULL, NULL}};
+const lcl_type LCL_OPTIM = {"lacuna.optimizer", release, NULL, meta};
 
 static const lcl_function functions[] = {
     {"adamw", adamw, "lc.optim.adamw {params, lr, betas, eps, weight_decay} -> optimizer",

@@ -136,9 +136,10 @@ static void read_decay(lua_State *L, int arg, lc_trainer_options *o) {
             o->decay = (lc_decay)i;
             return;
         }
+    }
+    if (type != LUA_TNUMBER && type != LUA_TTABLE && !lcl_test(L, -1, &LCL_SCHEDULE))
         lcl_error(L, "steps: option 'lr_schedule' must be 'constant', 'linear', 'cosine' or a schedule, got %s",
                   lcl_describe(L, -1));
-    }
     o->decay = LC_DECAY_SCHEDULE;
     o->schedule = lcl_schedule(L, -1);
 }

@@ -192,16 +192,16 @@ describe("a step", function()
   it("is dropped when its loop was abandoned and nothing refers to it any more", function()
     local model, batches = tiny.gpt2(), tiny.batches(2, 2, 11)
     local before = tiny.weights(model)
-    local advance, loop, _, closing = lc.steps(model, batches, { steps = 2 })
-    advance(loop)
+    local advance, _, _, closing = lc.steps(model, batches, { steps = 2 })
+    assert.equal(1, advance().step)
     local refusal = message(lc.train, model, batches, { steps = 1 })
     assert.matches("close the fourth value of lc.steps", refusal, 1, true)
     assert.same(before, tiny.weights(model))
     getmetatable(closing).__close(closing)
     lc.train(model, batches, { steps = 1 })
     do
-      local next_step, state = lc.steps(model, batches, { steps = 2 })
-      next_step(state)
+      local next_step = lc.steps(model, batches, { steps = 2 })
+      next_step()
     end
     assert.equal(1, lc.train(model, batches, { steps = 1 }).steps)
   end)
@@ -597,6 +597,14 @@ describe("training stops", function()
     assert.matches("give steps or epochs", message(lc.train, model, batches, {}))
     assert.matches("objective must be 'causal' or function",
       message(lc.train, model, batches, { steps = 1, objective = "mlm" }))
+    assert.matches("steps: option 'lr_schedule' must be 'constant', .* or a schedule, got a function",
+      message(lc.train, model, batches, { steps = 1, lr_schedule = print }))
+    assert.matches("data must be a dataset, .*, got a model", message(lc.train, model, model, { steps = 1 }))
+    assert.matches("batch: ids must be integers, got a tensor of f32",
+      message(lc.train, model, { { ids = lc.ones { 1, 3 } } }, { steps = 1 }))
+    assert.matches("batch: labels must be a tensor of integers or a list of them, got the string 'x'",
+      message(lc.train, model, { { ids = { { 1, 2 } }, labels = "x" } }, { steps = 1 }))
+    assert.matches("optim.sgd: params is empty", message(lc.optim.sgd, { params = {}, lr = 1 }))
     assert.matches("the list of batches is empty", message(lc.train, model, {}, { steps = 1 }))
     assert.matches("batch 1 must be a table", message(lc.train, model, { 5 }, { steps = 1 }))
     assert.matches("clip", message(lc.train, model, batches, { steps = 1, clip = -1 }))
@@ -611,6 +619,7 @@ describe("loops by hand", function()
     local a = train({ steps = 4, lr = 1e-2, clip = 1.0 }, nil, batches)
     local b = tiny.gpt2()
     local optimizer = lc.optim.adamw { params = b:parameters(), lr = 1e-2 }
+    assert.equal(("adamw of %d tensors, lr 0.01"):format(#b:parameters()), tostring(optimizer))
     for _, batch in ipairs(batches) do
       b:loss(batch, { train = true }):backward()
       lc.clip(b:parameters(), 1.0)

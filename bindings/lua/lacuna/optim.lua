@@ -15,6 +15,7 @@ local function maker(name)
   return function(options)
     local params = type(options) == "table" and options.params
     local list = params and leaves(params, "optim." .. name .. ": params") or {}
+    if params and #list == 0 then errors.fail("optim.%s: params is empty: there is nothing to train", name) end
     return core[name](options, list, models())
   end
 end

@@ -103,7 +103,7 @@ local function source_of(data)
   if is_dataset(data) then return from_dataset(data) end
   if type(data) == "function" then return from_function(data) end
   if type(data) == "table" then return from_list(data) end
-  errors.fail("steps: data must be a dataset, a list of batches or a function that gives them, got a %s", type(data))
+  errors.fail("steps: data must be a dataset, a list of batches or a function that gives them, got %s", errors.kind(data))
 end
 
 -- -- the step that the body sees --------------------------------------------------------------------------------------
@@ -367,7 +367,7 @@ end
 ---@param options table see help "steps"
 function steps.steps(model, data, options)
   local loop = new_loop(model, data, options, core.steps)
-  return advance, loop, nil, loop
+  return function() return advance(loop) end, nil, nil, loop
 end
 
 --- Trains without a body.
