@@ -24,7 +24,7 @@ packages_for() {
 
 # Headers are looked up by the compiler itself, so that its own search path counts.
 check_headers() {
-    if ! command -v "${CC##* }" >/dev/null 2>&1; then
+    if ! $CC --version >/dev/null 2>&1; then
         echo "missing a C compiler: apt-get install gcc" >&2
         return 1
     fi

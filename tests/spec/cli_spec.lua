@@ -245,3 +245,14 @@ describe("Ctrl-C", function()
     assert.equal("closed\nlacuna: interrupted\n", result.err)
   end)
 end)
+
+describe("a header that the build needs", function()
+  it("is named with its package when it is missing, whatever options the compiler is given", function()
+    local bare = cli.shell 'CC="gcc -nostdinc" sh .ci/packages.sh check'
+    assert.equal(1, bare.status)
+    assert.truthy(bare.err:find("missing lua5.4/lua.h: apt-get install liblua5.4-dev\n", 1, true))
+    local whole = cli.shell 'CC="gcc -O1" sh .ci/packages.sh check'
+    assert.same({ "", 0 }, { whole.err, whole.status })
+    assert.equal("missing a C compiler: apt-get install gcc\n", cli.shell("CC=no-such-cc sh .ci/packages.sh check").err)
+  end)
+end)

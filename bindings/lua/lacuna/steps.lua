@@ -103,7 +103,8 @@ local function source_of(data)
   if is_dataset(data) then return from_dataset(data) end
   if type(data) == "function" then return from_function(data) end
   if type(data) == "table" then return from_list(data) end
-  errors.fail("steps: data must be a dataset, a list of batches or a function that gives them, got %s", errors.kind(data))
+  errors.fail("steps: data must be a dataset, a list of batches or a function that gives them, got %s",
+    errors.kind(data))
 end
 
 -- -- the step that the body sees --------------------------------------------------------------------------------------
