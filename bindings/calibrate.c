@@ -106,11 +106,16 @@ static void feed_batches(lua_State *L, lc_calibration *c, int data) {
     lua_settop(L, top);
 }
 
-lc_calibration *lcl_calibration(lua_State *L, const char *name, const lc_selection *layers, int data,
-                                const lc_calibrate_options *options) {
+lc_dataset *lcl_check_data(lua_State *L, int data) {
     lc_dataset *dataset = lcl_test(L, data, &LCL_DATASET);
     if (!dataset && !lua_istable(L, data) && !lua_isfunction(L, data))
         lcl_expected(L, data, "calibration text: a dataset, a list of batches, or a function that gives them");
+    return dataset;
+}
+
+lc_calibration *lcl_calibration(lua_State *L, const char *name, const lc_selection *layers, int data,
+                                const lc_calibrate_options *options) {
+    lc_dataset *dataset = lcl_check_data(L, data);
     lc_calibration **slot = lcl_push(L, &LCL_CALIBRATION);
     lcl_done(L, lc_calibration_new(name, layers, options, slot), 0);
     if (dataset) {

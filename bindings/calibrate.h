@@ -59,8 +59,9 @@ extern const char *const lcl_scopes[];
 void lcl_pruning_options(lua_State *L, int arg, const lcl_option_set *set, const lc_selection *layers, void *out);
 /* The option 'sequential' of the table at `arg`. */
 lc_sequential lcl_sequential(lua_State *L, int arg, const lcl_option_set *set);
-/* Pushes a calibration of these layers on the data at `data`: a dataset, a list of batches, or a function that gives
- * the i-th. */
+/* The dataset at `data`; NULL for a list of batches, or a function that gives the i-th. Raises for anything else. */
+lc_dataset *lcl_check_data(lua_State *L, int data);
+/* Pushes a calibration of these layers on the data at `data`. */
 lc_calibration *lcl_calibration(lua_State *L, const char *name, const lc_selection *layers, int data,
                                 const lc_calibrate_options *options);
 /* Pushes {H, norm, n, input}: tensors of Lua's own. */

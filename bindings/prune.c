@@ -72,8 +72,18 @@ static const lcl_option_set by_set = {"prune.by", by_rows};
 
 /* -- magnitude and random ----------------------------------------------------------------------------------------- */
 
-static int prune_magnitude(lua_State *L) {
+/* These look at no text. It may stand before the options all the same, so that every method is called alike. */
+static void skip_data(lua_State *L) {
+    lua_settop(L, 3);
+    if (!lua_isnil(L, 3)) {
+        if (!lua_isnil(L, 2)) lcl_check_data(L, 2);
+        lua_remove(L, 2);
+    }
     lua_settop(L, 2);
+}
+
+static int prune_magnitude(lua_State *L) {
+    skip_data(L);
     lc_selection *layers = lcl_layers(L, 1);
     options o = {0};
     lcl_pruning_options(L, 2, &magnitude_set, layers, &o);
@@ -82,7 +92,7 @@ static int prune_magnitude(lua_State *L) {
 }
 
 static int prune_random(lua_State *L) {
-    lua_settop(L, 2);
+    skip_data(L);
     lc_selection *layers = lcl_layers(L, 1);
     options o = {0};
     lcl_pruning_options(L, 2, &random_set, layers, &o);
@@ -202,10 +212,10 @@ static int prune_by(lua_State *L) {
 }
 
 static const lcl_function functions[] = {
-    {"magnitude", prune_magnitude, "lc.prune.magnitude(layers, {sparsity | pattern, ...}) -> mask",
-     "Prunes the weights of smallest magnitude and holds the mask.", &magnitude_set},
-    {"random", prune_random, "lc.prune.random(layers, {sparsity | pattern, ...}) -> mask",
-     "Prunes weights drawn at random: the baseline.", &random_set},
+    {"magnitude", prune_magnitude, "lc.prune.magnitude(layers, [data,] {sparsity | pattern, ...}) -> mask",
+     "Prunes the weights of smallest magnitude and holds the mask. Text is not looked at.", &magnitude_set},
+    {"random", prune_random, "lc.prune.random(layers, [data,] {sparsity | pattern, ...}) -> mask",
+     "Prunes weights drawn at random: the baseline. Text is not looked at.", &random_set},
     {"wanda", prune_wanda, "lc.prune.wanda(layers, data, {sparsity | pattern, ...}) -> mask",
      "Prunes by |w| times the norm of its input over the text, within rows (Sun et al. 2024).", &wanda_set},
     {"ria", prune_ria, "lc.prune.ria(layers, data, {sparsity | pattern, ...}) -> mask",

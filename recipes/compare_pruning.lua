@@ -25,7 +25,7 @@ local p = lc.params {
   toy = { sparsities = { 0.5 }, patterns = { "2:4" }, samples = 8, steps = 2, batch = 4, lr = 1e-3, tokens = 16 },
 }
 
-local needs_no_text = { magnitude = true, random = true }
+for _, method in ipairs(p.methods) do assert(lc.prune[method]) end -- a misspelt name is told now
 local targets = {}
 for _, sparsity in ipairs(p.sparsities) do targets[#targets + 1] = { sparsity = sparsity } end
 for _, pattern in ipairs(p.patterns) do targets[#targets + 1] = { pattern = pattern } end
@@ -45,13 +45,9 @@ for i, name in ipairs(p.models) do
   --- One row: a copy of the dense model, pruned if there is a method, measured, tuned, measured.
   local function try(method, target)
     local model = dense:clone()
-    if needs_no_text[method] then
-      lc.prune[method](model:linears(), target)
-    elseif method then
-      lc.prune[method](model:linears(), sample, target)
-    end
-    local row = { model = name, method = method or "dense", pattern = target.pattern,
-      sparsity = model:linears():sparsity(), perplexity = measure(model) }
+    local mask = method and lc.prune[method](model:linears(), sample, target) or lc.mask.held(model)
+    local row = { model = name, method = method or "dense", pattern = target.pattern, requested = mask.requested,
+      sparsity = mask:sparsity(), perplexity = measure(model) }
     local tag = method and ("%d-%s-%s"):format(i, method, target.pattern or target.sparsity) or ("%d-dense"):format(i)
     run:text(tag .. ".txt", p.prompt .. model:generate(p.prompt, { tokens = p.tokens }) .. "\n")
     if p.steps > 0 then
@@ -71,7 +67,8 @@ for i, name in ipairs(p.models) do
   end
 end
 
-run:table { columns = { "model", "method", "pattern", "sparsity", "perplexity", "tuned" }, file = "comparison.csv" }
+run:table { file = "comparison.csv",
+  columns = { "model", "method", "pattern", "requested", "sparsity", "perplexity", "tuned" } }
 for i, name in ipairs(p.models) do
   for _, y in ipairs { "perplexity", p.steps > 0 and "tuned" or nil } do
     for _, scale in ipairs { "linear", "log" } do

@@ -1,5 +1,6 @@
 -- Tunes pruned models that were saved, each under the mask in its zeros: what is zero stays zero. Any model that
--- lc.load reads will do, whoever pruned it.
+-- lc.load reads will do, whoever pruned it. There may be more zeros than its pruning was asked for: SparseGPT also
+-- zeroes the weights of inputs that are 0 throughout its text, and here they stay so.
 --
 --   LACUNA_DATA=... lacuna recipes/finetune.lua --models runs/a/sparsity-0.5,runs/a/sparsity-0.7 [--steps N]
 local lc = require "lacuna"
@@ -18,7 +19,6 @@ local p = lc.params {
 local run = lc.run { name = "finetune", params = p }
 for i, name in ipairs(p.models) do
   local model = lc.load(name)
-  if p.toy then lc.prune.magnitude(model:linears(), { sparsity = i / 3, hold = false }) end -- a fresh one has no zeros
   local mask = lc.mask.of(model)
   local train = lc.dataset { model = model, source = p.train, join = p.join, length = p.length }
   local test = lc.dataset { model = model, source = p.test, join = p.join }

@@ -10,13 +10,14 @@ local p = lc.params {
   steps = 500, batch = 16, lr = 2e-5, protocol = "windows", windows = 0,
   help = {
     train = "text under LACUNA_DATA that calibrates and tunes", join = "rows, as WikiText is published, or plain",
-    method = "a name in lc.prune that takes calibration text", samples = "windows of calibration text",
+    method = "a name in lc.prune", samples = "windows of calibration text",
     length = "tokens in a window of training text", steps = "optimizer steps after pruning",
     protocol = "of perplexity: windows, or strided", windows = "of the test text that are measured; 0 is all",
   },
   toy = { sparsities = { 0.5, 0.8 }, samples = 8, steps = 4, batch = 4, lr = 1e-3 },
 }
 
+local prune = lc.prune[p.method]
 local run = lc.run { name = "oneshot-finetune", params = p }
 local dense = lc.load(p.model)
 local train = lc.dataset { model = dense, source = p.train, join = p.join, length = p.length }
@@ -28,14 +29,13 @@ end
 
 --- Prunes a copy of the dense model unless sparsity is 0, tunes it, and says what each did.
 local function try(sparsity)
-  local model, mask = dense:clone(), nil
-  if sparsity > 0 then
-    mask = lc.prune[p.method](model:linears(), train:sample(p.samples, { seed = 1 }), { sparsity = sparsity })
-  end
+  local model = dense:clone()
+  local mask = sparsity == 0 and lc.mask.held(model)
+    or prune(model:linears(), train:sample(p.samples, { seed = 1 }), { sparsity = sparsity })
   local before = measure(model)
   lc.train(model, train, { steps = p.steps, batch = p.batch, lr = p.lr, run = run })
-  run:log { requested = sparsity, sparsity = model:linears():sparsity(), pruned = before, tuned = measure(model),
-    violations = mask and mask:violations(model) }
+  run:log { requested = sparsity, sparsity = mask:sparsity(), pruned = before, tuned = measure(model),
+    violations = mask:violations(model) }
   run:save(model, ("sparsity-%g"):format(sparsity))
 end
 

@@ -169,6 +169,21 @@ describe("sparsegpt", function()
   end)
 end)
 
+describe("magnitude and random", function()
+  it("may be given a text like the other methods, and do not look at it", function()
+    for _, method in ipairs { "magnitude", "random" } do
+      local model = load()
+      local options = { sparsity = 0.5, seed = method == "random" and 3 or nil, apply = false }
+      local mask = lc.prune[method](model:linears(), options)
+      for _, text in ipairs { data, function() error "read" end } do
+        assert.equal(1.0, mask:overlap(lc.prune[method](model:linears(), text, options)))
+      end
+      assert.has_error(function() lc.prune[method](model:linears(), 0.5, {}) end, ("prune.%s: argument 2: expected "
+        .. "calibration text: a dataset, a list of batches, or a function that gives them, got 0.5"):format(method))
+    end
+  end)
+end)
+
 describe("lc.calibrate", function()
   it("sums x x^T over the tokens that are no padding, layer by layer", function()
     local model = load()

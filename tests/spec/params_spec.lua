@@ -8,6 +8,7 @@ local recipe = [[
 local lc = require "lacuna"
 local p = lc.params {
   model = "gpt2", steps = 100, lr = 2e-5, levels = { 0.3, 0.5 }, tune = true, warm_up = 0.0,
+  sparsity = 0.5, sparsities = { 0.5 },
   help = { steps = "optimizer steps" },
   toy = { steps = 2, model = "tiny" },
 }
@@ -28,7 +29,8 @@ describe("lc.params", function()
   it("gives the defaults when nothing is said", function()
     local result = run ""
     assert.equal("", result.err)
-    assert.equal("levels = 0.3,0.5\nlr = 2e-05\nmodel = gpt2\nsteps = 100\ntune = true\nwarm_up = 0.0\n" ..
+    assert.equal("levels = 0.3,0.5\nlr = 2e-05\nmodel = gpt2\n" ..
+      "sparsities = 0.5\nsparsity = 0.5\nsteps = 100\ntune = true\nwarm_up = 0.0\n" ..
       "seed\tnil\ttoy\tnil\tfloat\n", result.out)
   end)
 
@@ -74,6 +76,8 @@ describe("lc.params", function()
     { "--threads 0", "option '--threads' must be 1 to 256, got 0" },
     { "--dtype f23", "option '--dtype' must be one of f32, f64, got 'f23' (did you mean 'f32'?)" },
     { "stray", "unexpected argument 'stray'" },
+    { "--sparsities 0.5,90", "option '--sparsities' takes shares from 0 to 1, got 90; for 90% write 0.9" },
+    { "--sparsity -0.5", "option '--sparsity' takes shares from 0 to 1, got -0.5" },
   } do
     it("refuses " .. case[1], function()
       local result = run(case[1])

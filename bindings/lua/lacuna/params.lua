@@ -101,6 +101,17 @@ local function refuse(problem)
   error(("%s: %s; see --help"):format(options.recipe or "params", problem), 0)
 end
 
+--- Sparsity is a share everywhere: 90 for 0.9 is better told now than hours into a run.
+local function check_sparsity(name, value)
+  if name ~= "sparsity" and name ~= "sparsities" then return end
+  for _, share in ipairs(type(value) == "table" and value or { value }) do
+    if math.type(share) and not (share >= 0 and share <= 1) then
+      refuse(("option '--%s' takes shares from 0 to 1, got %g%s"):format(name, share,
+        share > 1 and share <= 100 and ("; for %g%% write %g"):format(share, share / 100) or ""))
+    end
+  end
+end
+
 --- Reads the arguments; returns what they gave: name -> value.
 local function read(arguments, rows)
   local given, wants_help, i = {}, false, 1
@@ -113,6 +124,7 @@ local function read(arguments, rows)
     else
       local row, value, after = options.read(rows, arguments, i)
       if not row then refuse(value) end
+      check_sparsity(row.name, value)
       given[row.name], i = value, after
     end
   end

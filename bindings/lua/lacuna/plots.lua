@@ -102,7 +102,7 @@ local function script(list, opts, ys, picture)
     "set lmargin 11", "set rmargin 4", "set border 3 linecolor '#666666'", "set tics nomirror textcolor '#333333'",
     "set grid linecolor '#DDDDDD' linetype 1",
     "set autoscale fix", "set offsets graph 0.03, graph 0.03, graph 0.06, graph 0.06",
-    "set key " .. (#list > 1 and "top left reverse Left samplen 2" or "off"),
+    "set key " .. (#list > 1 and "above left horizontal reverse Left samplen 2" or "off"),
     "set xlabel " .. quoted(opts.x), "set ylabel " .. quoted(opts.label or table.concat(ys, ", ")),
   }
   if opts.scale == "log" or opts.scale == "loglog" then
