@@ -38,26 +38,33 @@ static const lcl_option addmm_rows[] = {
 };
 static const lcl_option_set addmm_set = {"addmm_", addmm_rows};
 
-/* x = beta x + alpha a b, without a buffer for the product. */
+/* Pushes x times a number of x's type. */
+static lc_tensor *push_scaled(lua_State *L, lc_tensor *x, double factor) {
+    lc_tensor **number = lcl_push(L, &LCL_TENSOR);
+    lcl_done(L, lc_tensor_scalar(x->dtype, factor, number), 0);
+    lc_tensor *in[2] = {x, *number};
+    lcl_apply(L, LC_OP_MUL, NULL, in, 2, 1);
+    return lcl_tensor(L, -1);
+}
+
+/* x = beta x + alpha a b. Only where beta is neither 0 nor 1 is there a buffer: a and b may be x, and nothing is written
+ * when the product fails. */
 static int addmm(lua_State *L) {
     lc_tensor *x = lcl_tensor(L, 1), *in[2] = {lcl_tensor(L, 2), lcl_tensor(L, 3)};
     addmm_options o;
     lcl_options(L, 4, &addmm_set, &o);
-    lc_tensor **number = lcl_push(L, &LCL_TENSOR);
-    if (o.beta != 1) {
-        lcl_done(L, lc_tensor_scalar(x->dtype, o.beta, number), 0);
-        lc_tensor *factors[2] = {x, *number};
-        lcl_apply_into(L, LC_OP_MUL, NULL, factors, 2, x);
-    }
-    if (o.alpha != 1) {
-        number = lcl_push(L, &LCL_TENSOR);
-        lcl_done(L, lc_tensor_scalar(x->dtype, o.alpha, number), 0);
-        lc_tensor *factors[2] = {in[0], *number};
-        lcl_apply(L, LC_OP_MUL, NULL, factors, 2, 1);
-        in[0] = lcl_tensor(L, -1);
-    }
-    lc_attr attr = {.add = true};
-    return lcl_apply_into(L, LC_OP_MATMUL, &attr, in, 2, x);
+    if (!lc_dtype_is_float(x->dtype))
+        lcl_error(L, "addmm_: the result has floats, which a tensor of %s cannot hold; use x:to",
+                  lc_dtype_name(x->dtype));
+    if (o.alpha != 1) in[0] = push_scaled(L, in[0], o.alpha);
+    lc_attr attr = {.add = o.beta == 1};
+    if (o.beta == 0 || o.beta == 1) return lcl_apply_into(L, LC_OP_MATMUL, &attr, in, 2, x);
+    lc_tensor **values = lcl_push(L, &LCL_TENSOR);
+    lcl_done(L, lc_detach(x, values), 0);
+    lc_tensor *sum = push_scaled(L, *values, o.beta);
+    attr.add = true;
+    lcl_done(L, lc_apply_into(LC_OP_MATMUL, &attr, in, 2, &sum), 0);
+    return lcl_apply_into(L, LC_OP_COPY, &(lc_attr){.dtype = x->dtype}, &sum, 1, x);
 }
 
 static int outer(lua_State *L) {

@@ -299,6 +299,20 @@ describe("in place", function()
     assert.same({ { 4, 1, 4 }, { 25, 16, 25 } }, x:totable())
   end)
 
+  it("adds a product, also of the tensor itself, and changes nothing when that fails", function()
+    local x = lc.tensor { { 1, 2 }, { 3, 4 } }
+    assert.same({ { 7.5, 11 }, { 16.5, 24 } }, x:clone():addmm_(x, x, { beta = 0.5 }):totable())
+    local y = x:clone()
+    assert.same({ { 7.5, 11 }, { 16.5, 24 } }, y:addmm_(y, y, { beta = 0.5 }):totable())
+    assert.same({ { 14, 20 }, { 30, 44 } },
+      lc.full({ 2, 2 }, 0 / 0):addmm_(x, x, { alpha = 2, beta = 0 }):totable())
+    assert.equal("matmul: inner sizes differ: (2, 2) x (3, 2)",
+      message(function() x:addmm_(x, lc.ones { 3, 2 }, { beta = 2 }) end))
+    assert.same({ { 1, 2 }, { 3, 4 } }, x:totable())
+    assert.equal("addmm_: the result has floats, which a tensor of i64 cannot hold; use x:to",
+      message(function() x:to("i64"):addmm_(x, x) end))
+  end)
+
   it("refuses what the tensor cannot hold", function()
     local x = lc.arange(3)
     assert.equal("div_: the result has floats, which a tensor of i64 cannot hold; use x:to",
