@@ -51,6 +51,9 @@ static lc_status find_format(const char *path, const lc_weights_format **out) {
     lc_status status = lc_reader_read(reader, 0, head, length);
     lc_reader_close(reader);
     LC_TRY(status);
+    if (length == HEAD_BYTES && !memcmp(head, "version https://", HEAD_BYTES))
+        return lc_fail(LC_EFORMAT,
+                       "%s: what git-lfs puts in a large file's place, not the file: get it with git lfs pull", path);
     for (size_t i = 0;; i++) {
         *out = formats[i];
         if (formats[i] == &lc_format_safetensors || formats[i]->is_ours(head, length)) return LC_OK;
@@ -68,7 +71,7 @@ static lc_status append_file(lc_weights *w, const lc_weights_format *format, lc_
 }
 
 static lc_status add_file(lc_weights *w, const char *path) {
-    const lc_weights_format *format;
+    const lc_weights_format *format = NULL;
     lc_weights_file *file;
     LC_TRY(find_format(path, &format));
     LC_TRY(append_file(w, format, &file));

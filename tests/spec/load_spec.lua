@@ -124,6 +124,8 @@ describe("what is no whole model", function()
     refuses(saved "rm -r *", text)
     refuses(saved "rm *.safetensors", ": none of model.safetensors, model.safetensors.index.json, pytorch_model.bin "
       .. "and pytorch_model.bin.index.json is in this directory")
+    refuses(saved "echo 'version https://git-lfs.github.com/spec/v1' >model.safetensors",
+      "model.safetensors: what git-lfs puts in a large file's place, not the file: get it with git lfs pull")
     refuses(saved "mv config.json adapter_config.json", ": an adapter without its model (adapter_config.json, no "
       .. "config.json): merge it into that model first")
   end)
