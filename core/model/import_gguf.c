@@ -380,9 +380,19 @@ static lc_status rename_tensor(void *context, char *name, size_t room) {
 
 /* -- a file ------------------------------------------------------------------------------------- */
 
+static lc_status check_causal(const lc_gguf *g, const architecture *a) {
+    bool causal = true;
+    LC_TRY(lc_gguf_get_bool(g, key_of(a, "attention.causal").text, &causal));
+    if (causal) return LC_OK;
+    return lc_fail(LC_EFORMAT,
+                   "%s: %s.attention.causal is false: a model of embeddings, whose tokens see those behind them",
+                   lc_gguf_path(g), a->name);
+}
+
 static lc_status make_config(const lc_gguf *g, const architecture *a, lc_weights *w, json_t *config) {
     const lc_stored *tokens = lc_weights_find(w, "token_embd.weight");
     if (!tokens || tokens->ndim != 2) return lc_fail(LC_EFORMAT, "%s: no matrix token_embd.weight", lc_gguf_path(g));
+    LC_TRY(check_causal(g, a));
     LC_TRY(set(config, "model_type", json_string(a->model_type)));
     LC_TRY(set(config, "architectures", json_pack("[s]", a->class)));
     LC_TRY(set(config, "vocab_size", json_integer(tokens->shape[0])));

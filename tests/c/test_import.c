@@ -60,11 +60,12 @@ static void test_configurations(void) {
 
 /* -- what a GGUF file says of rotations ------------------------------------------------------------ */
 
-/* One key of the metadata: a text, an integer, or (neither) a float. */
+/* One key of the metadata: a text, an integer, false, or (none of them) a float. */
 typedef struct fact {
     const char *key, *text;
     uint32_t integer;
     float number;
+    bool is_false;
 } fact;
 
 static void put_string(bytes *b, const char *text) {
@@ -74,9 +75,12 @@ static void put_string(bytes *b, const char *text) {
 
 static void put_fact(bytes *b, const fact *f) {
     put_string(b, f->key);
-    put_uint(b, f->text ? LC_GGUF_STRING : f->integer ? LC_GGUF_U32 : LC_GGUF_F32, 4);
+    lc_gguf_kind other = f->is_false ? LC_GGUF_BOOL : LC_GGUF_F32;
+    put_uint(b, f->text ? LC_GGUF_STRING : f->integer ? LC_GGUF_U32 : other, 4);
     if (f->text)
         put_string(b, f->text);
+    else if (f->is_false)
+        put_uint(b, 0, 1);
     else if (f->integer)
         put_uint(b, f->integer, 4);
     else
@@ -113,7 +117,7 @@ static lc_status import_rope(const char *architecture, const fact *facts, json_t
     put_uint(&b, 2, 4);
     put_uint(&b, 16, 8);
     put_uint(&b, 3, 8);
-    put_uint(&b, 0, 4 + 8); /* F32, at the beginning of the data */
+    put_zeros(&b, 4 + 8); /* F32, at the beginning of the data */
     put_zeros(&b, (32 - b.length % 32) % 32 + 4 * 16 * 3);
     char file[128];
     snprintf(file, sizeof file, "%s/rope.gguf", directory);
@@ -185,6 +189,8 @@ static void refuse(const char *architecture, const fact *facts, const char *mess
 static void test_refused_scalings(void) {
     refuse("llama", FACTS({"split.count", NULL, 3}),
            "one of 3 parts of a split model: join them with llama-gguf-split");
+    refuse("llama", FACTS({"llama.attention.causal", .is_false = true}),
+           "llama.attention.causal is false: a model of embeddings");
     refuse("llama", FACTS(TYPE("longrope")), "rope.scaling.type 'longrope' is unknown; there is none, linear and yarn");
     refuse("llama", FACTS({"llama.rope.scaling.type", NULL, 3}), "is an integer, expected a string");
     refuse("llama", FACTS(NUMBER("scaling.factor", NAN)), "llama.rope.scaling.factor is nan");
