@@ -654,6 +654,16 @@ describe("lc.rank", function()
     assert.is_true(norm(bottom[1]) <= norm(bottom[2]) and norm(bottom[2]) <= norm(top[#top]))
     assert.matches("did you mean 'weight_l2'", message(lc.rank, model:linears(), "weight_l22"))
   end)
+
+  it("refuses gradients that are not there, and NaN", function()
+    local model = tiny.gpt2()
+    assert.matches("rank: none of these has a gradient; call t:backward() or loss:backward() before",
+      message(lc.rank, model:linears(), "grad_l2"), 1, true)
+    model:loss({ ids = { { 1, 2, 3 } } }):backward()
+    assert.equal(28, #lc.rank(model:parameters(), "grad_l2"):top(1))
+    assert.matches("rank: the number of transformer.h.0.attn.c_attn is NaN, which has no rank",
+      message(lc.rank, model:linears(), function() return 0 / 0 end), 1, true)
+  end)
 end)
 
 describe("a progress bar", function()

@@ -48,6 +48,14 @@ local function tensor_of(thing)
   errors.fail("rank: expected layers or parameters, got %s", kind)
 end
 
+--- Whether one of the things has a gradient: without any, all would rank alike.
+local function expect_gradients(things)
+  for _, thing in ipairs(things) do
+    if tensor_of(thing).grad then return end
+  end
+  errors.fail "rank: none of these has a gradient; call t:backward() or loss:backward() before"
+end
+
 --- Ranks things by a number, largest first; equal ones stay in their order.
 ---@param things any a selection or a list of parameters or layers
 ---@param by string|function "weight_l1", "weight_l2", "grad_l1", "grad_l2", "size", or function(thing) -> number
@@ -72,11 +80,13 @@ local function rank(things, by)
   if kind ~= "a table" and kind ~= "a selection" then
     errors.fail("rank: expected a selection or a list of layers or parameters, got %s", kind)
   end
+  if type(by) == "string" and by:find "^grad" then expect_gradients(things) end
   local list = setmetatable({}, ranking)
   for i, thing in ipairs(things) do
     local value = measure(thing)
     if type(value) ~= "number" then errors.fail("rank: by must give numbers, got a %s", type(value)) end
     local name = errors.kind(thing) ~= "a table" and thing.name or tostring(i)
+    if value ~= value then errors.fail("rank: the number of %s is NaN, which has no rank", name) end
     list[i] = { thing = thing, value = value, order = i, name = name }
   end
   table.sort(list, function(a, b) return a.value > b.value or a.value == b.value and a.order < b.order end)
