@@ -1,6 +1,7 @@
 -- lc.params: types from defaults, --help, --toy, exact messages. Recipes run in an interpreter of their own.
 
 local cli = require "tests.cli"
+local temporary = dofile "tests/temporary.lua"
 
 local recipe = [[
 -- Tunes nothing at all.
@@ -16,8 +17,8 @@ print(p)
 print("seed", p.seed, "toy", p.toy, math.type(p.lr))
 ]]
 
-local function run(arguments, text)
-  return cli.recipe(text or recipe, arguments)
+local function run(arguments, text, before)
+  return cli.recipe(text or recipe, arguments, before)
 end
 
 --- What `name = value` line the recipe printed.
@@ -55,6 +56,18 @@ describe("lc.params", function()
     assert.truthy(run("--seed 12").out:find("seed\t12", 1, true))
     assert.truthy(cli.recipe(recipe, "", "--seed 3").out:find("seed\t3", 1, true))
     assert.truthy(cli.recipe(recipe, "--seed 4", "--seed 3").out:find("seed\t4", 1, true))
+  end)
+
+  it("is missed by a run where an option stands after the file and nothing reads it", function()
+    local directory = temporary()
+    local text = 'local lc = require "lacuna" %s lc.run { name = "x" }'
+    local result = run("--resume --mine 3", text:format "", "--out " .. directory)
+    assert.equal(0, result.status)
+    assert.equal(("lacuna: warning: --resume after %s is not read, since the recipe has not called lc.params; "
+      .. "put it before the file\n"):format(result.path), result.err)
+    assert.equal("", run("--mine 3", text:format "", "--out " .. directory).err)
+    assert.equal("", run("--seed 3", text:format "lc.params {}", "--out " .. directory).err)
+    assert.equal("", cli.run("--out " .. directory .. " -e 'lc.run { name = \"y\" }'").err)
   end)
 
   it("lets a recipe set a default for an option of every recipe", function()

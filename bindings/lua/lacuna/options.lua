@@ -5,7 +5,7 @@
 
 local errors = require "lacuna.errors"
 
-local options = { value = {} }
+local options = { value = {}, were_read = false } -- were_read: whether lc.params has read those after the file
 
 -- One row per option: kind is "text", "integer", "choice" or "flag" (takes no value).
 options.rows = {
@@ -108,6 +108,15 @@ function options.read(rows, arguments, i)
   local value, problem = options.convert(row, text)
   if problem then return nil, ("option '%s' %s"):format(spelled(row), problem) end
   return row, value, after
+end
+
+--- The first of these options that stands after the recipe's file where nothing has read it, or nil.
+---@return string|nil as it was typed
+function options.unread()
+  for _, word in ipairs(not options.were_read and options.arguments or {}) do
+    local name = word:match "^%-%-([%w_-]+)"
+    if name and options.find(options.rows, (name:gsub("-", "_"))) then return word end
+  end
 end
 
 --- Takes a value into use: later calls of the library read it from options.value.

@@ -169,6 +169,7 @@ function params.params(defaults, arguments)
   check_names("toy", defaults.toy or {}, defaults)
   local rows = own_rows(defaults)
   local all = table.move(options.rows, 1, #options.rows, #rows + 1, table.move(rows, 1, #rows, 1, {}))
+  if not arguments then options.were_read = true end
   local given, wants_help = read(arguments or options.arguments or {}, all)
 
   local function value_of(name)

@@ -142,6 +142,11 @@ end
 ---@param opts table {name, params = from lc.params, out = directory of runs, default --out or "runs"}
 local function open(opts)
   check_options(opts)
+  local unread = options.unread()
+  if unread then
+    warn(("%s after %s is not read, since the recipe has not called lc.params; put it before the file"):format(unread,
+      options.recipe or "-"))
+  end
   local base = (opts.out or options.value.out or "runs") .. "/" .. slug(opts.name)
   refuse_twice(base, opts.name)
   local dir, resumed = choose(base, opts.name, options.value.resume)
