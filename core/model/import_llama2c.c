@@ -148,6 +148,10 @@ static lc_status read_tokenizer(const char *path, int64_t vocabulary, lc_tokeniz
             lc_strbuf_printf(&name, "%.*stokenizer.bin", directory, path);
         LC_TRY(lc_strbuf_take(&name, &file, NULL));
         lc_status status = lc_file_exists(file) ? lc_tokenizer_llama2c(file, out) : LC_OK;
+        if (!status && *out && lc_tokenizer_size(*out) != vocabulary)
+            status =
+                lc_fail(LC_EFORMAT, "%s: has %lld tokens, and %s a vocabulary of %lld: it belongs to another model",
+                        file, (long long)lc_tokenizer_size(*out), path, (long long)vocabulary);
         lc_free(file);
         LC_TRY(status);
     }

@@ -148,6 +148,27 @@ describe("llama2.c", function()
     end)
   end)
 
+  it("files come with the tokenizer beside them, unless it is another model's", function()
+    in_directory(function(directory)
+      local tokens = { ("<i4"):pack(7) }
+      local function token(text) tokens[#tokens + 1] = ("<fi4"):pack(-#tokens, #text) .. text end
+      for _, text in ipairs { "<unk>", "\n<s>\n", "\n</s>\n" } do token(text) end
+      for byte = 0, 255 do token(("<0x%02X>"):format(byte)) end
+      token " "
+      write(directory .. "/tokenizer.bin", table.concat(tokens))
+      local function load(vocabulary)
+        local floats = TIED + (vocabulary - VOCABULARY) * WIDTH
+        write(directory .. "/tiny.bin", file_of({ WIDTH, INNER, 2, 2, 1, vocabulary, POSITIONS }, floats))
+        return lc.load(directory .. "/tiny.bin")
+      end
+      assert.equal(260, #load(260).tokenizer)
+      assert.error_matches(function() load(261) end,
+        "tokenizer.bin: has 260 tokens, and .*tiny.bin a vocabulary of 261: it belongs to another model")
+      write(directory .. "/tok261.bin", table.concat(tokens) .. ("<fi4"):pack(-300, 1) .. "a")
+      assert.equal(261, #load(261).tokenizer)
+    end)
+  end)
+
   it("stories260K has the perplexity of its C program on five stories", function()
     local file = io.open(STORIES .. "/stories260K.bin")
     if not file then
