@@ -1,5 +1,5 @@
 -- Ctrl-C at any instant: what was made stays whole, the next command runs, and its result is that of a run that was
--- never interrupted. The signal is a real one, from a timer; 200 instants over four kinds of work, sampled unless in
+-- never interrupted. The signal is a real one, from a timer; 250 instants over five kinds of work, sampled unless in
 -- full.
 
 local lc = require "lacuna"
@@ -10,7 +10,7 @@ local test = require "lacuna.core.test"
 local tiny = require "tests.tiny"
 local temporary = dofile "tests/temporary.lua"
 
-local INSTANTS = 50 -- for each of four kinds of work
+local INSTANTS = 50 -- for each kind of work
 
 local function same(a, b)
   for name, p in pairs(a:parameters()) do
@@ -83,6 +83,32 @@ describe("Ctrl-C", function()
       model:restore(before)
       step()
       assert.True(same(model, finish))
+      return was
+    end)
+  end)
+
+  it("inside pruning on a text leaves its layers pruned and held up to one, and dense from there on", function()
+    local model = tiny.gpt2(config)
+    local before, dense = model:snapshot(), model:clone():linears()
+    local function prune() return lc.prune.sparsegpt(model:linears(), batches, { sparsity = 0.5 }) end
+    local function afresh()
+      lc.mask.held(model):lift()
+      model:restore(before)
+    end
+    prune()
+    local pruned = model:clone():linears()
+    at_instants(function() afresh() prune() end, function(seconds)
+      afresh()
+      local was, reached = interrupted(prune, seconds), true
+      for i, layer in ipairs(model:linears()) do
+        reached = reached and layer.held ~= nil
+        assert.equal(reached, layer.held ~= nil, layer.name)
+        local wanted = reached and pruned[i] or dense[i]
+        assert.True(layer.weight:eq(wanted.weight):all():item(), layer.name)
+      end
+      assert.True(was or reached)
+      assert.equal(0, prune():violations(model))
+      assert.near(0.5, model:linears():sparsity(), 0.01)
       return was
     end)
   end)
