@@ -421,6 +421,14 @@ char *lc_path_join(const char *dir, const char *name) {
     return lc_strbuf_take(&b, &path, NULL) ? NULL : path;
 }
 
+lc_status lc_dir_has(const char *dir, const char *name, bool *out) {
+    char *path = lc_path_join(dir, name);
+    if (!path) return LC_ENOMEM;
+    *out = lc_file_exists(path);
+    lc_free(path);
+    return LC_OK;
+}
+
 lc_status lc_path_expand(const char *path, char **out) {
     const char *home = getenv("HOME");
     bool in_home = path[0] == '~' && (path[1] == '\0' || path[1] == '/') && home && *home;

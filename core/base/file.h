@@ -48,6 +48,8 @@ lc_status lc_lock_take(const char *path, lc_lock **out);
 void lc_lock_release(lc_lock *l); /* NULL is fine */
 /* "dir/name" into fresh memory (lc_free). NULL when out of memory. */
 char *lc_path_join(const char *dir, const char *name);
+/* Whether "dir/name" exists. */
+lc_status lc_dir_has(const char *dir, const char *name, bool *out);
 /* A copy (lc_free) in which "~" alone, or before the first slash, is $HOME, as a shell would have it; where HOME is not
  * set, a plain copy. */
 lc_status lc_path_expand(const char *path, char **out);

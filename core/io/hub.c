@@ -102,12 +102,11 @@ static lc_status find_in_cache(const char *name, char **directory) {
 
 /* Whether a directory is one of the cache, models--org--name. */
 static lc_status is_repository(const char *path, bool *out) {
-    char *snapshots = lc_path_join(path, "snapshots"), *reference = lc_path_join(path, "refs/main");
-    lc_status status = snapshots && reference ? LC_OK : LC_ENOMEM;
-    if (!status) *out = lc_is_dir(snapshots) && lc_file_exists(reference);
-    lc_free(snapshots);
-    lc_free(reference);
-    return status;
+    bool snapshots = false, reference = false;
+    LC_TRY(lc_dir_has(path, "snapshots", &snapshots));
+    LC_TRY(lc_dir_has(path, "refs/main", &reference));
+    *out = snapshots && reference;
+    return LC_OK;
 }
 
 lc_status lc_hub_resolve(const char *name, char **directory) {

@@ -179,20 +179,37 @@ static lc_status open_index(lc_weights *w, const char *path) {
 
 /* -- sets --------------------------------------------------------------------------------------- */
 
+/* What a directory's weights are called: the first that is there counts. */
+static const char *const candidates[] = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+                                         "pytorch_model.bin.index.json"};
+
+/* NULL in *out when there is none. */
+static lc_status find_candidate(const char *directory, char **out) {
+    *out = NULL;
+    for (int i = 0; i < 4 && !*out; i++) {
+        char *file = lc_path_join(directory, candidates[i]);
+        if (!file) return LC_ENOMEM;
+        if (lc_file_exists(file))
+            *out = file;
+        else
+            lc_free(file);
+    }
+    return LC_OK;
+}
+
+lc_status lc_weights_present(const char *directory, bool *out) {
+    char *file;
+    LC_TRY(find_candidate(directory, &file));
+    *out = file != NULL;
+    lc_free(file);
+    return LC_OK;
+}
+
 /* A directory becomes the file inside it that should be opened. */
 static lc_status file_to_open(const char *path, char **out) {
     if (!lc_is_dir(path)) return (*out = lc_strdup(path)) ? LC_OK : LC_ENOMEM;
-    static const char *const candidates[] = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
-                                             "pytorch_model.bin.index.json"};
-    for (int i = 0; i < 4; i++) {
-        char *file = lc_path_join(path, candidates[i]);
-        if (!file) return LC_ENOMEM;
-        if (lc_file_exists(file)) {
-            *out = file;
-            return LC_OK;
-        }
-        lc_free(file);
-    }
+    LC_TRY(find_candidate(path, out));
+    if (*out) return LC_OK;
     return lc_fail(LC_ENOTFOUND, "%s: none of %s, %s, %s and %s is in this directory", path, candidates[0],
                    candidates[1], candidates[2], candidates[3]);
 }

@@ -49,6 +49,8 @@ typedef struct lc_weights lc_weights;
  * holds model.safetensors, its index, pytorch_model.bin, or its index: the first of these. LC_ENOTFOUND, LC_EIO,
  * LC_EFORMAT. */
 lc_status lc_weights_open(const char *path, lc_weights **out);
+/* Whether a directory holds one of those. */
+lc_status lc_weights_present(const char *directory, bool *out);
 /* Row-major tensors that lie in `path` without a header; `entries` (name, type, dtype, shape, begin, end) are copied.
  * LC_EFORMAT when one ends past the file. */
 lc_status lc_weights_open_plain(const char *path, const lc_stored *entries, int64_t count, lc_weights **out);

@@ -75,8 +75,7 @@ static lc_status find_only(const char *directory, const char *end, char **out) {
     for (struct dirent *entry; !status && (entry = readdir(d));) {
         if (!is_model(entry->d_name, end)) continue;
         if (found)
-            status = lc_fail(LC_EFORMAT, "%s: has several files *%s and no config.json: load one of them by its path",
-                             directory, end);
+            status = lc_fail(LC_EFORMAT, "%s: has several files *%s: load one of them by its path", directory, end);
         else if (!(found = lc_path_join(directory, entry->d_name)))
             status = LC_ENOMEM;
     }
@@ -90,11 +89,9 @@ static lc_status find_only(const char *directory, const char *end, char **out) {
 }
 
 static lc_status fail_without_model(const char *directory) {
-    char *adapter = lc_path_join(directory, "adapter_config.json");
-    if (!adapter) return LC_ENOMEM;
-    bool there = lc_file_exists(adapter);
-    lc_free(adapter);
-    if (there)
+    bool adapter = false;
+    LC_TRY(lc_dir_has(directory, "adapter_config.json", &adapter));
+    if (adapter)
         return lc_fail(LC_ENOTFOUND,
                        "%s: an adapter without its model (adapter_config.json, no config.json): merge it into "
                        "that model first, as peft's merge_and_unload does",
@@ -103,16 +100,26 @@ static lc_status fail_without_model(const char *directory) {
                    directory);
 }
 
+/* The one file of another program. */
+static lc_status open_other(const char *directory, lc_source *s) {
+    char *gguf = NULL, *llama2c = NULL;
+    LC_TRY(find_only(directory, ".gguf", &gguf));
+    lc_status status = gguf ? lc_import_gguf(gguf, s) : find_only(directory, ".bin", &llama2c);
+    if (!status && !gguf) status = llama2c ? lc_import_llama2c(llama2c, s) : fail_without_model(directory);
+    lc_free(gguf);
+    lc_free(llama2c);
+    return status;
+}
+
+/* A config.json may stand beside GGUF files, too. */
 static lc_status open_directory(const char *directory, lc_source *s) {
-    char *config = lc_path_join(directory, "config.json"), *file = NULL;
-    if (!config) return LC_ENOMEM;
-    bool there = lc_file_exists(config);
-    lc_free(config);
-    if (there) return open_transformers(directory, s);
-    LC_TRY(find_only(directory, ".gguf", &file));
-    lc_status status = file ? lc_import_gguf(file, s) : find_only(directory, ".bin", &file);
-    if (!status && !s->config) status = file ? lc_import_llama2c(file, s) : fail_without_model(directory);
-    lc_free(file);
+    bool configured = false, weights = false;
+    char *gguf = NULL;
+    LC_TRY(lc_dir_has(directory, "config.json", &configured));
+    LC_TRY(lc_weights_present(directory, &weights));
+    if (configured && !weights) LC_TRY(find_only(directory, ".gguf", &gguf));
+    lc_status status = configured && !gguf ? open_transformers(directory, s) : open_other(directory, s);
+    lc_free(gguf);
     return status;
 }
 

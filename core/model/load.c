@@ -166,15 +166,6 @@ static lc_status head_differs(lc_model *m, lc_weights *file, bool *out) {
     return LC_OK;
 }
 
-/* Whether `directory` has that file. */
-static lc_status has_file(const char *directory, const char *name, bool *out) {
-    char *path = lc_path_join(directory, name);
-    if (!path) return LC_ENOMEM;
-    *out = lc_file_exists(path);
-    lc_free(path);
-    return LC_OK;
-}
-
 static lc_status read_generation(lc_model *m, const char *directory) {
     char *path = lc_path_join(directory, "generation_config.json");
     if (!path) return LC_ENOMEM;
@@ -185,8 +176,8 @@ static lc_status read_generation(lc_model *m, const char *directory) {
 
 static lc_status read_tokenizer(lc_model *m, const char *directory) {
     bool whole, parts;
-    LC_TRY(has_file(directory, "tokenizer.json", &whole));
-    LC_TRY(has_file(directory, "vocab.json", &parts));
+    LC_TRY(lc_dir_has(directory, "tokenizer.json", &whole));
+    LC_TRY(lc_dir_has(directory, "vocab.json", &parts));
     return whole || parts ? lc_tokenizer_load(directory, &m->tokenizer) : LC_OK;
 }
 

@@ -211,10 +211,8 @@ static lc_status keep_files(lc_tokenizer *t, const char *directory) {
 }
 
 static lc_status fail_without_tokenizer(const char *directory) {
-    char *model = lc_path_join(directory, "tokenizer.model");
-    if (!model) return LC_ENOMEM;
-    bool there = lc_file_exists(model);
-    lc_free(model);
+    bool there = false;
+    LC_TRY(lc_dir_has(directory, "tokenizer.model", &there));
     if (!there) return lc_fail(LC_ENOTFOUND, "%s: no tokenizer.json, and no vocab.json with merges.txt", directory);
     return lc_fail(LC_ENOTFOUND,
                    "%s: no tokenizer.json, and tokenizer.model is a file that lacuna does not read: transformers makes "
