@@ -65,7 +65,8 @@ static void from_table(lua_State *L, int arg, const lc_selection *layers, int li
     for (lua_pushnil(L); lua_next(L, arg);) {
         lua_insert(L, -2);
         int64_t i = place_of_key(L, layers);
-        if (i < 0) lcl_error(L, "mask.from: %s is not one of the layers", lcl_describe(L, -1));
+        const lc_layer *other = lcl_test(L, -1, &LCL_LAYER);
+        if (i < 0) lcl_error(L, "mask.from: %s is not one of the layers", other ? other->name : lcl_describe(L, -1));
         lua_insert(L, -2);
         keep_copy(L, list, lc_selected_layer(layers, i), i);
         lua_pop(L, 1);

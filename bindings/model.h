@@ -23,7 +23,7 @@ void lcl_push_param(lua_State *L, lc_param *param);
  * list of those, a function(thing, name) -> whether, or nil for all. Layers and blocks stand for their parameters where
  * those are wanted. Pushes one value, which keeps it. */
 lc_selection *lcl_selection(lua_State *L, int arg, lc_model *model, lc_part part);
-/* A selection of layers, or one layer, whose model is not known beforehand. Pushes one value. */
+/* A selection of layers, one layer, or a list of layers, whose model is not known beforehand. Pushes one value. */
 lc_selection *lcl_layers(lua_State *L, int arg);
 
 /* Reads a table {ids, labels, attention_mask, token_type_ids}, or ids alone, into *batch. Pushes four values, which

@@ -143,6 +143,13 @@ lc_selection *lcl_layers(lua_State *L, int arg) {
     lc_selection *s = lcl_test(L, arg, &LCL_SELECTION);
     lc_layer *layer = lcl_test(L, arg, &LCL_LAYER);
     if (layer) return select_one(L, arg, layer->model, LC_PART_LINEAR);
+    if (lua_istable(L, arg)) {
+        luaL_checkstack(L, 8, NULL);
+        lua_geti(L, arg, 1);
+        layer = lcl_test(L, -1, &LCL_LAYER);
+        lua_pop(L, 1);
+        if (layer) return select_list(L, arg, layer->model, LC_PART_LINEAR);
+    }
     if (!s || s->part != LC_PART_LINEAR) lcl_expected(L, arg, "layers, as model:linears() gives them");
     lua_pushvalue(L, arg);
     return s;

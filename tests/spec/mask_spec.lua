@@ -35,6 +35,23 @@ local function flatten(list)
   return flat
 end
 
+describe("layers to prune", function()
+  it("may be one, or a list", function()
+    local model = tiny()
+    local layers = model:linears()
+    local largest = lc.rank(layers, "weight_l2"):top(0.25)
+    local mask = lc.prune.magnitude(largest, { sparsity = 0.5 })
+    assert.equal(2, #mask)
+    for _, layer in ipairs(layers) do
+      local chosen = layer == largest[1] or layer == largest[2]
+      assert.equal(chosen and 0.5 or 0, layer:sparsity(), layer.name)
+    end
+    assert.equal(1, #lc.mask.of(layers[3]))
+    assert.equal(2, #lc.mask.of { layers[3], layers[1], layers[3] })
+    assert.matches("expected layers", select(2, pcall(lc.prune.magnitude, {}, { sparsity = 0.5 })), 1, true)
+  end)
+end)
+
 describe("sparsity 0", function()
   local function trained(prune)
     local model = tiny()
@@ -380,6 +397,7 @@ describe("masks", function()
       assert.error_matches(function() lc.mask.from(layers, given) end, text)
     end
     refuses({ nonsense = big(layers[1]) }, "'nonsense' is not one of the layers")
+    refuses({ [model:linears "head"[1]] = big(layers[1]) }, "lm_head is not one of the layers")
     refuses(function(layer) return layer.weight end, "a mask is a bool tensor")
     refuses(function() return lc.ones({ 2, 2 }, { dtype = "bool" }) end, "the mask is %(2, 2%), the weight %(48, 12%)")
   end)
