@@ -48,6 +48,10 @@ static int clamp(lua_State *L) {
     lc_attr attr = {.a = -INFINITY, .b = INFINITY};
     if (!lua_isnoneornil(L, 2)) attr.a = lcl_number(L, 2);
     if (!lua_isnoneornil(L, 3)) attr.b = lcl_number(L, 3);
+    if (!lc_dtype_is_float(x->dtype)) { /* the integers within */
+        attr.a = ceil(attr.a);
+        attr.b = floor(attr.b);
+    }
     if (attr.a > attr.b) lcl_error(L, "clamp: the low end %g is above the high end %g", attr.a, attr.b);
     return lcl_finish(L, &attr, &x, 1);
 }

@@ -345,6 +345,14 @@ describe("in place", function()
   end)
 end)
 
+describe("clamp", function()
+  it("moves integers to integers within its ends", function()
+    assert.same({ 1, 1, 2, 2 }, lc.arange(4):clamp(0.5, 2.5):totable())
+    assert.same({ 0, 1, 1, 1 }, lc.arange(4):clamp(nil, 1.9):totable())
+    assert.same({ 0.5, 1, 2, 2.5 }, lc.arange(4):to("f32"):clamp(0.5, 2.5):totable())
+  end)
+end)
+
 describe("keep", function()
   it("gives exactly n, ties to the lower index, by count and by share", function()
     local x = lc.tensor { 1, 1, 1, 1, 1 }
