@@ -3,7 +3,7 @@ tensors as PyTorch and the `gguf` package read them.
 
 blocks.gguf: every block type that Lacuna reads, random bytes as blocks; blocks_iq.gguf has one that it does not.
 state.pt (zip), legacy.pt: the same state dict: all dtypes, shared storages, offsets, strides, parameters, an empty tensor, a scalar.
-repacked.pt: state.pt packed again, as zip and macOS do it: deflated, with entries for directories.
+repacked.pt: state.pt packed again, as zip does it: deflated, with an entry for the directory.
 nested.pt, prefixed.pt: state dicts under "state_dict", and with "module." before every name.
 sharded/: two files and their index.
 hostile_*.pt: pickles that run code when Python reads them.
@@ -119,8 +119,7 @@ def torch_files():
 
 def repack(source, target):
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
-        new.writestr("state/", "")
-        new.writestr("__MACOSX/state/._data.pkl", "resources")
+        new.writestr(zipfile.ZipInfo("state/"), b"")
         for entry in old.infolist():
             new.writestr(zipfile.ZipInfo(entry.filename), old.read(entry), zipfile.ZIP_DEFLATED)
 

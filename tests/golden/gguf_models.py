@@ -96,10 +96,11 @@ def sizes(writer, architecture, c):
         writer.add_parallel_residual(c.get("use_parallel_residual", True))
 
 
-def write(directory, architecture, divisors=None):
-    config = json.loads((HERE / directory / "config.json").read_text())
-    weights = load_file(HERE / directory / "model.safetensors")
-    writer = GGUFWriter(HERE / "gguf" / f"{directory}.gguf", architecture)
+def write(source, target, architecture, divisors=None):
+    """The model of a directory as a file."""
+    config = json.loads((source / "config.json").read_text())
+    weights = load_file(source / "model.safetensors")
+    writer = GGUFWriter(target, architecture)
     sizes(writer, architecture, config)
     if divisors is not None:
         writer.add_tensor("rope_freqs.weight", divisors)
@@ -112,9 +113,9 @@ def write(directory, architecture, divisors=None):
     writer.close()
 
 
-def llama3_divisors(directory):
+def llama3_divisors(source):
     """What llama.cpp makes of Llama 3's scaling: one divisor for each frequency."""
-    c = json.loads((HERE / directory / "config.json").read_text())
+    c = json.loads((source / "config.json").read_text())
     rope = c.get("rope_parameters") or c["rope_scaling"]
     theta = rope.get("rope_theta", c.get("rope_theta", 10000.0))
     size = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
@@ -127,13 +128,8 @@ def llama3_divisors(directory):
 
 if __name__ == "__main__":
     (HERE / "gguf").mkdir(exist_ok=True)
-    write("llama_plain", "llama")
-    write("llama_biases", "llama")
-    write("llama_llama3", "llama", llama3_divisors("llama_llama3"))
-    write("llama_linear", "llama")
-    write("llama_yarn", "llama")
-    write("llama_yarn_mscale", "llama")
-    write("qwen2_plain", "qwen2")
-    write("gpt_neox_plain", "gptneox")
-    write("gpt_neox_sequential", "gptneox")
-    write("gpt2_plain", "gpt2")
+    for name in ["llama_plain", "llama_biases", "llama_linear", "llama_yarn", "llama_yarn_mscale", "llama_llama3", "qwen2_plain",
+                 "gpt_neox_plain", "gpt_neox_sequential", "gpt2_plain"]:
+        architecture = "gptneox" if name.startswith("gpt_neox") else name.split("_")[0]
+        divisors = llama3_divisors(HERE / name) if name == "llama_llama3" else None
+        write(HERE / name, HERE / "gguf" / f"{name}.gguf", architecture, divisors)

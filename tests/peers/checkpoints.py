@@ -1,5 +1,5 @@
-"""Checkpoint files of other programs, made at random: what torch.save writes beside PyTorch, GGUF's quantised types beside the `gguf`
-package, and the logits of a whole GGUF model, SmolLM2, beside transformers.
+"""Checkpoint files of other programs, made at random: what torch.save writes beside PyTorch, also packed again; GGUF's quantised types
+beside the `gguf` package; and the logits of whole GGUF models beside transformers: tiny ones with every scaling of rotations, and SmolLM2.
 
 Usage: python checkpoints.py      SmolLM2 is compared where LACUNA_SMOLLM2 names its GGUF file
 """
@@ -7,16 +7,21 @@ Usage: python checkpoints.py      SmolLM2 is compared where LACUNA_SMOLLM2 names
 import os
 import pathlib
 import random
+import sys
 import tempfile
+import zipfile
 
 import numpy as np
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter, quants
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 from transformers.utils import logging
 
-from support import F32, Report, run_lacuna
+from support import F32, ROOT, Report, run_lacuna
+
+sys.path.append(str(ROOT / "tests" / "golden"))
+from gguf_models import write  # noqa: E402
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()
@@ -67,8 +72,17 @@ def random_state(rng):
     return state
 
 
+def pack_again(path):
+    with zipfile.ZipFile(path) as archive:
+        entries = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries:
+            archive.writestr(name, data)
+
+
 def write_states(directory):
-    """In turn: an archive, the old form, under a key with more beside it, with module. before the names."""
+    """In turn: an archive, the old form, under a key with more beside it, with module. before the names. Every third archive is packed
+    again, deflated."""
     rng, states = random.Random(11), []
     torch.manual_seed(11)
     for i in range(FILES):
@@ -76,6 +90,8 @@ def write_states(directory):
         path, protocol = directory / f"state{i}.{'bin' if i % 2 else 'pt'}", rng.choice([2, 3, 4, 5])
         value = [state, state, {"epoch": i, "state_dict": state, "rates": [0.1, (None, True)]}, {f"module.{k}": v for k, v in state.items()}]
         torch.save(value[i % 4], path, _use_new_zipfile_serialization=i % 4 != 1, pickle_protocol=protocol)
+        if i % 4 != 1 and i % 3 == 0:
+            pack_again(path)
         states.append((path, state))
     return states
 
@@ -132,19 +148,51 @@ def compare_blocks(report, path, expected):
                 case.equal(key, exactly(ours[key].float()), exactly(torch.from_numpy(expected[key])))
 
 
-# -- a whole model ---------------------------------------------------------------------------------------------------------
+# -- whole models ----------------------------------------------------------------------------------------------------------
 
 
-def compare_smollm2(report, directory, path):
-    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, attn_implementation="eager", dtype=torch.float32).eval()
+def compare_model(report, name, directory, path, model):
     torch.manual_seed(17)
     ids = torch.randint(model.config.vocab_size, (2, 65))
     save_file({"ids": ids}, directory / "ids.safetensors")
     run_lacuna("checkpoints", "logits", path, directory)
     ours = load_file(directory / "logits.safetensors")
-    with report.case("SmolLM2, GGUF") as case, torch.no_grad():
+    with report.case(name) as case, torch.no_grad():
         case.close("logits", ours["logits"], model(ids).logits, F32)
         case.close("loss", ours["loss"], model(ids, labels=ids).loss, F32)
+
+
+def compare_smollm2(report, directory, path):
+    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, attn_implementation="eager", dtype=torch.float32).eval()
+    compare_model(report, "SmolLM2, GGUF", directory, path, model)
+
+
+def scalings(rng):
+    yield "none", {"rope_type": "default"}
+    for _ in range(3):
+        yield "linear", {"rope_type": "linear", "factor": rng.choice([1.5, 2.0, 8.0])}
+        yarn = {"rope_type": "yarn", "factor": rng.choice([2.0, 4.0, 16.0]), "original_max_position_embeddings": rng.choice([16, 64])}
+        yield "yarn", yarn
+        yield "yarn, betas", yarn | {"beta_fast": rng.choice([8.0, 20.0]), "beta_slow": rng.choice([0.5, 2.0])}
+        yield "yarn, mscale", yarn | {"mscale": rng.choice([0.7, 1.0]), "mscale_all_dim": rng.choice([0.5, 1.3])}
+
+
+def compare_scalings(report, directory):
+    """GGUF files of tiny models whose rotations are scaled; transformers' own reader passes over the scaling."""
+    rng = random.Random(19)
+    for number, (name, rope) in enumerate(scalings(rng)):
+        architecture, kind = rng.choice([("llama", LlamaConfig), ("qwen2", Qwen2Config)])
+        config = kind(vocab_size=67, hidden_size=48, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1,
+                      max_position_embeddings=128, rope_parameters=rope | {"rope_theta": rng.choice([100.0, 10000.0])},
+                      bos_token_id=0, eos_token_id=1)
+        torch.manual_seed(number)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+        for parameter in model.parameters():
+            parameter.data.normal_(0, 0.3)
+        source, target = directory / f"scaled{number}", directory / f"scaled{number}.gguf"
+        model.save_pretrained(source)
+        write(source, target, architecture)
+        compare_model(report, f"GGUF, {architecture}, scaling {name}", directory, target, model)
 
 
 def main():
@@ -156,6 +204,7 @@ def main():
         run_lacuna("checkpoints", "copy", blocks, *(path for path, _ in states))
         compare_states(report, states)
         compare_blocks(report, blocks, expected)
+        compare_scalings(report, directory)
         smollm2 = pathlib.Path(os.environ.get("LACUNA_SMOLLM2", ""))
         if smollm2.is_file():
             compare_smollm2(report, directory, smollm2)
