@@ -59,9 +59,23 @@ static void write_table(lua_State *L, lc_tensor *t, int dim, int64_t *position) 
     }
 }
 
+/* Options among the numbers, as in lc.tensor { 1, 2, dtype = "f64" }, would be passed over. */
+static void refuse_options(lua_State *L, int arg) {
+    static const char *const names[] = {"dtype", "device"};
+    for (int i = 0; i < 2; i++) {
+        lua_pushstring(L, names[i]);
+        if (lua_rawget(L, arg) != LUA_TNIL)
+            lcl_error(L,
+                      "tensor: %s stands among the numbers; options are a second table: lc.tensor({1, 2}, {%s = ...})",
+                      names[i], names[i]);
+        lua_pop(L, 1);
+    }
+}
+
 lc_tensor *lcl_table_to_tensor(lua_State *L, int arg, lc_dtype dtype) {
     int64_t shape[LC_MAX_DIMS], position = 0;
     arg = lua_absindex(L, arg);
+    refuse_options(L, arg);
     int ndim = table_shape(L, arg, shape);
     lc_tensor **slot = lcl_push(L, &LCL_TENSOR);
     lcl_done(L, lc_tensor_new(dtype, ndim, shape, LC_CPU, slot), 1);

@@ -55,6 +55,8 @@ describe("a tensor from a table", function()
   end)
 
   it("is refused when ragged or made of other things", function()
+    assert.matches("dtype stands among the numbers; options are a second table",
+      select(2, pcall(lc.tensor, { 1, 2, dtype = "f64" })), 1, true)
     assert.equal("tensor: tables in dimension 2 must have equal lengths, got 2 and 1",
       message(lc.tensor, { { 1, 2 }, { 3 } }))
     assert.equal("tensor: tables must be nested alike: expected a table of 2 entries, got 3",
