@@ -1,7 +1,7 @@
 --- Lacuna's side of pruning.py.
 --
---   lacuna pruning.lua DIR...     each: a model, text.safetensors and rounds.json, a list of {method, options}; prunes by
---                                 one after the other in f64 and saves the model in pruned/
+--   lacuna pruning.lua DIR...     each: a model, text.safetensors and rounds.json, a list of {method, options}; prunes
+--                                 by one after the other in f64 and saves the model in pruned/
 
 local lc = require "lacuna"
 local json = require "lacuna.json"
