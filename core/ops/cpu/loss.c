@@ -129,29 +129,46 @@ lc_status cpu_cross_entropy_backward(const lc_call *call) {
 
 typedef struct head {
     const lc_simd *simd;
-    const float *x, *w; /* (N, C), (V, C) */
-    float *dx, *dw;     /* may be NULL */
+    lc_dtype dtype;    /* f32 or f64, of all numbers */
+    size_t size;       /* of one */
+    const char *x, *w; /* (N, C), (V, C) */
+    char *dx, *dw;     /* may be NULL */
     int64_t N, C, V;
     const int64_t *label; /* (N) */
     int64_t *row;         /* (labelled): which rows of x */
     double *loss;         /* (labelled): of each */
-    float weight;
-    float *logits;        /* (chunk, V) */
-    float *packed;        /* (chunk, C): rows of x, then of dx; used where some rows are ignored */
+    double weight;
+    char *logits;         /* (chunk, V) */
+    char *packed;         /* (chunk, C): rows of x, then of dx; used where some rows are ignored */
     int64_t first, count; /* the chunk: labelled rows [first, first + count) */
 } head;
 
 /* Logits of a row become their gradient. */
-static void loss_rows(void *context, int64_t begin, int64_t end) {
+static void loss_rows_f32(void *context, int64_t begin, int64_t end) {
     const head *h = context;
     for (int64_t i = begin; i < end; i++) {
-        float *z = h->logits + i * h->V, most = h->simd->max(z, h->V);
+        float *z = (float *)h->logits + i * h->V, most = h->simd->max(z, h->V);
         int64_t label = h->label[h->row[h->first + i]];
         double at_label = z[label], sum = 0;
         for (int64_t v = 0; v < h->V; v += 4096) sum += h->simd->exp_sum(z + v, z + v, 1, most, lc_min(4096, h->V - v));
         h->loss[h->first + i] = most + log(sum) - at_label;
         if (!h->dx && !h->dw) continue;
         h->simd->scale(z, (float)(h->weight / sum), h->V);
+        z[label] -= (float)h->weight;
+    }
+}
+
+static void loss_rows_f64(void *context, int64_t begin, int64_t end) {
+    const head *h = context;
+    for (int64_t i = begin; i < end; i++) {
+        double *z = (double *)h->logits + i * h->V, most = -INFINITY, sum = 0;
+        int64_t label = h->label[h->row[h->first + i]];
+        for (int64_t v = 0; v < h->V; v++) most = z[v] > most ? z[v] : most;
+        double at_label = z[label];
+        for (int64_t v = 0; v < h->V; v++) sum += z[v] = exp(z[v] - most);
+        h->loss[h->first + i] = most + log(sum) - at_label;
+        if (!h->dx && !h->dw) continue;
+        for (int64_t v = 0; v < h->V; v++) z[v] *= h->weight / sum;
         z[label] -= h->weight;
     }
 }
@@ -161,20 +178,20 @@ static bool all_labelled(const head *h, int64_t labelled) {
 }
 
 static lc_status run_chunk(const head *h, bool packed, double beta) {
-    size_t row_bytes = sizeof(float) * (size_t)h->C;
-    const float *x = h->x + h->first * h->C;
+    size_t row_bytes = h->size * (size_t)h->C, start = row_bytes * (size_t)h->first;
+    const char *x = packed ? h->packed : h->x + start;
     for (int64_t i = 0; packed && i < h->count; i++)
-        memcpy(h->packed + i * h->C, h->x + h->row[h->first + i] * h->C, row_bytes);
-    if (packed) x = h->packed;
-    LC_TRY(lc_gemm(LC_F32, false, true, h->count, h->V, h->C, 1, x, h->C, h->w, h->C, 0, h->logits, h->V));
-    LC_TRY(lc_parallel_range(h->count, cpu_row_grain(h->V), loss_rows, (void *)h));
+        memcpy(h->packed + row_bytes * (size_t)i, h->x + row_bytes * (size_t)h->row[h->first + i], row_bytes);
+    LC_TRY(lc_gemm(h->dtype, false, true, h->count, h->V, h->C, 1, x, h->C, h->w, h->C, 0, h->logits, h->V));
+    LC_TRY(lc_parallel_range(h->count, cpu_row_grain(h->V), h->dtype == LC_F32 ? loss_rows_f32 : loss_rows_f64,
+                             (void *)h));
     if (h->dw)
-        LC_TRY(lc_gemm(LC_F32, true, false, h->V, h->C, h->count, 1, h->logits, h->V, x, h->C, beta, h->dw, h->C));
+        LC_TRY(lc_gemm(h->dtype, true, false, h->V, h->C, h->count, 1, h->logits, h->V, x, h->C, beta, h->dw, h->C));
     if (!h->dx) return LC_OK;
-    float *dx = packed ? h->packed : h->dx + h->first * h->C;
-    LC_TRY(lc_gemm(LC_F32, false, false, h->count, h->C, h->V, 1, h->logits, h->V, h->w, h->C, 0, dx, h->C));
+    char *dx = packed ? h->packed : h->dx + start;
+    LC_TRY(lc_gemm(h->dtype, false, false, h->count, h->C, h->V, 1, h->logits, h->V, h->w, h->C, 0, dx, h->C));
     for (int64_t i = 0; packed && i < h->count; i++)
-        memcpy(h->dx + h->row[h->first + i] * h->C, dx + i * h->C, row_bytes);
+        memcpy(h->dx + row_bytes * (size_t)h->row[h->first + i], dx + row_bytes * (size_t)i, row_bytes);
     return LC_OK;
 }
 
@@ -183,8 +200,7 @@ static lc_status run_chunks(head *h, int64_t labelled, bool add) {
     int64_t most = lc_max(16, CHUNK_NUMBERS / h->V), chunks = lc_max(1, (labelled + most - 1) / most);
     int64_t size = (labelled + chunks - 1) / chunks;
     bool packed = !all_labelled(h, labelled);
-    size_t logits_bytes = sizeof(float) * (size_t)(size * h->V),
-           packed_bytes = packed ? sizeof(float) * (size_t)(size * h->C) : 0;
+    size_t logits_bytes = h->size * (size_t)(size * h->V), packed_bytes = packed ? h->size * (size_t)(size * h->C) : 0;
     lc_status status = LC_OK;
     h->logits = lc_buffer_new(logits_bytes);
     h->packed = h->logits && packed ? lc_buffer_new(packed_bytes) : NULL;
@@ -198,16 +214,17 @@ static lc_status run_chunks(head *h, int64_t labelled, bool add) {
     return status;
 }
 
-static float *data_or_null(const lc_tensor *t) {
-    return t ? LC_DATA(float, t) : NULL;
+static char *data_or_null(const lc_tensor *t) {
+    return t ? lc_data(t) : NULL;
 }
 
 lc_status cpu_linear_cross_entropy(const lc_call *call) {
     lc_tensor *x = call->in[0], *w = call->in[1], *loss = call->out[0], *dx = call->out[1], *dw = call->out[2];
-    if (x->dtype != LC_F32) return cpu_on_ref(call);
     head h = {.simd = lc_simd_get(),
-              .x = LC_DATA(float, x),
-              .w = LC_DATA(float, w),
+              .dtype = x->dtype,
+              .size = lc_dtype_size(x->dtype),
+              .x = lc_data(x),
+              .w = lc_data(w),
               .dx = data_or_null(dx),
               .dw = data_or_null(dw),
               .N = x->shape[0],
@@ -217,7 +234,7 @@ lc_status cpu_linear_cross_entropy(const lc_call *call) {
     LC_TRY(read_labels(call, call->in[2], h.V, &label, &labelled));
     lc_status status = LC_OK;
     h.label = label;
-    h.weight = (float)weight_of(call, labelled);
+    h.weight = h.dtype == LC_F32 ? (float)weight_of(call, labelled) : weight_of(call, labelled);
     h.row = lc_alloc(sizeof *h.row * (size_t)h.N);
     h.loss = lc_alloc(sizeof *h.loss * (size_t)h.N);
     if (!h.row || !h.loss) status = LC_ENOMEM;
@@ -229,7 +246,7 @@ lc_status cpu_linear_cross_entropy(const lc_call *call) {
     if (!status && loss) {
         double sum = 0;
         for (int64_t i = 0; i < labelled; i++) sum += h.loss[i];
-        *LC_DATA(float, loss) = (float)(sum * weight_of(call, labelled));
+        lc_set_f64(loss, loss->offset, sum * weight_of(call, labelled));
     }
     lc_free(h.loss);
     lc_free(h.row);
