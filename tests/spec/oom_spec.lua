@@ -314,7 +314,7 @@ describe("out of memory", function()
   end)
 
   it("in a run with stages, logs and checkpoints", function()
-    local number, out = 0, directory .. "/runs" -- then a directory for each run: a process opens one only once
+    local number, out = 0, directory .. "/runs" -- then a directory for each run: closing one can fail too
     local function read(name) return files.read(out .. "/oom/" .. name) or "" end
     sweep {
       prepare = function() return {} end,
@@ -322,7 +322,8 @@ describe("out of memory", function()
         files.remove_tree(out)
         number = number + 1
         out = ("%s/runs-%06d"):format(directory, number)
-        local run, model = lc.run { name = "oom", out = out }, tiny.gpt2()
+        local run <close> = lc.run { name = "oom", out = out }
+        local model = tiny.gpt2()
         run:stage("first", { model = model }, function()
           lc.train(model, batches, { steps = 2, run = run, save_every = 1, log_every = 1 })
           run.state.best = lc.tensor { 1, 2 }

@@ -170,9 +170,9 @@ end
 -- `local run <close> = lc.run {...}`. A run that is closed takes nothing more.
 function run_methods.close(run)
   errors.receiver("run:close", run, "run")
+  opened[run.base] = nil
   run.closed = true
   unlock(run)
-  opened[run.base] = nil
 end
 
 function run_meta.__close(run)
