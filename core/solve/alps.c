@@ -80,15 +80,10 @@ static lc_status scale_H(const admm *a) {
 
 /* T, the weights times the norms. LC_EINVAL for NaN and inf. */
 static lc_status scale_weights(const admm *a) {
-    const lc_tensor *W = a->turn->W;
+    const lc_turn *t = a->turn;
     const double *norm = LC_DATA(double, a->norm);
-    for (int64_t k = 0; k < a->O * a->I; k++) {
-        double w = lc_get_f64(W, k);
-        if (!isfinite(w))
-            return lc_fail(LC_EINVAL, "%s: %s: the weight at row %lld, column %lld is not finite", a->turn->name,
-                           a->turn->stats->layer->name, (long long)(k / a->I + 1), (long long)(k % a->I + 1));
-        LC_DATA(double, a->T)[k] = w * norm[k % a->I];
-    }
+    LC_TRY(lc_check_finite(t->name, t->stats->layer->name, t->W));
+    for (int64_t k = 0; k < a->O * a->I; k++) LC_DATA(double, a->T)[k] = lc_get_f64(t->W, k) * norm[k % a->I];
     return LC_OK;
 }
 

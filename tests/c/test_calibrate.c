@@ -125,16 +125,6 @@ static lc_status by_norm(void *context, const lc_layer_stats *stats, lc_tensor *
     return LC_OK;
 }
 
-static int64_t zeros_of(const lc_selection *layers) {
-    int64_t zeros = 0;
-    for (int64_t i = 0; i < layers->n; i++) {
-        int64_t n = 0;
-        CHECK_OK(lc_param_zeros(lc_selected_layer(layers, i)->weight, &n));
-        zeros += n;
-    }
-    return zeros;
-}
-
 /* The ways of pruning that the sweep below takes in turn. */
 enum { BY_NORM, WANDA, RIA, SPARSEGPT, WAYS };
 

@@ -96,16 +96,6 @@ static void test_extremes(void) {
 
 /* -- on a model -- */
 
-static int64_t zeros_of(const lc_selection *layers) {
-    int64_t zeros = 0;
-    for (int64_t i = 0; i < layers->n; i++) {
-        int64_t n = 0;
-        CHECK_OK(lc_param_zeros(lc_selected_layer(layers, i)->weight, &n));
-        zeros += n;
-    }
-    return zeros;
-}
-
 static const lc_prune_options half = {.sparsity = 0.5, .apply = true, .hold = true};
 
 static void test_regrow(void) {

@@ -32,4 +32,15 @@ static inline lc_status open_text(const lc_selection *layers, lc_calibrate_optio
     return status;
 }
 
+/* Of the layers' weights. */
+static inline int64_t zeros_of(const lc_selection *layers) {
+    int64_t zeros = 0;
+    for (int64_t i = 0; i < layers->n; i++) {
+        int64_t n = 0;
+        CHECK_OK(lc_param_zeros(lc_selected_layer(layers, i)->weight, &n));
+        zeros += n;
+    }
+    return zeros;
+}
+
 #endif
