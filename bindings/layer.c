@@ -96,7 +96,7 @@ static int get_bias(lua_State *L, lc_layer *layer) {
 static int get_held(lua_State *L, lc_layer *layer) {
     if (!layer->weight->held) return 0;
     lc_tensor **slot = lcl_push(L, &LCL_TENSOR);
-    return lcl_done(L, lc_run(LC_OP_COPY, &(lc_attr){.dtype = LC_BOOL}, &layer->weight->held, 1, slot), 1);
+    return lcl_done(L, lc_bits_unpack(layer->weight->held, slot), 1);
 }
 
 static int get_outputs(lua_State *L, lc_layer *layer) {

@@ -95,7 +95,7 @@ static int mask_from(lua_State *L) {
         lua_pop(L, 1);
     }
     lc_mask **slot = lcl_push(L, &LCL_MASK);
-    return lcl_done(L, lc_mask_new(layers, keep, slot), 1);
+    return lcl_done(L, lc_mask_from(layers, keep, slot), 1);
 }
 
 /* A mask that `make` reads off the layers at argument 1, or all of a model's. */
@@ -154,15 +154,13 @@ static int mask_apply(lua_State *L) {
 }
 
 static int mask_sparsity(lua_State *L) {
-    double sparsity = 0;
-    lcl_done(L, lc_mask_sparsity(check_mask(L, 1), &sparsity), 0);
-    lua_pushnumber(L, sparsity);
+    lua_pushnumber(L, lc_mask_sparsity(check_mask(L, 1)));
     return 1;
 }
 
 static int mask_count(lua_State *L) {
     int64_t weights = 0, pruned = 0;
-    lcl_done(L, lc_mask_count(check_mask(L, 1), &weights, &pruned), 0);
+    lc_mask_count(check_mask(L, 1), &weights, &pruned);
     lua_pushinteger(L, pruned);
     lua_pushinteger(L, weights);
     return 2;
@@ -226,10 +224,10 @@ static int mask_tostring(lua_State *L) {
     return 1;
 }
 
-/* A copy of a layer's tensor: a mask does not change when what was read from it is written to. */
-static int push_keep(lua_State *L, lc_tensor *keep) {
+/* A boolean tensor of its own. */
+static int push_keep(lua_State *L, const lc_bits *keep) {
     lc_tensor **slot = lcl_push(L, &LCL_TENSOR);
-    return lcl_done(L, lc_run(LC_OP_COPY, &(lc_attr){.dtype = LC_BOOL}, &keep, 1, slot), 1);
+    return lcl_done(L, lc_bits_unpack(keep, slot), 1);
 }
 
 /* mask.requested, mask:method(), mask[layer], mask[name]. Upvalue 1 is the table of methods. */
@@ -249,7 +247,7 @@ static int mask_index(lua_State *L) {
             return 1;
         }
     }
-    lc_tensor *keep = lc_mask_find(m, name);
+    const lc_bits *keep = lc_mask_find(m, name);
     if (!keep) lcl_error(L, "mask: it names no layer '%s'; pairs(mask) lists those it has", name);
     return push_keep(L, keep);
 }

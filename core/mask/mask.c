@@ -28,10 +28,10 @@ static lc_status mask_new(lc_model *model, int64_t n, lc_mask **out) {
 }
 
 /* Adds an entry; takes over `keep`, on failure too. */
-static lc_status mask_add(lc_mask *m, const char *name, lc_tensor *keep) {
+static lc_status mask_add(lc_mask *m, const char *name, lc_bits *keep) {
     char *copy = lc_strdup(name);
     if (!copy) {
-        lc_tensor_release(keep);
+        lc_bits_release(keep);
         return LC_ENOMEM;
     }
     m->entries[m->n++] = (lc_mask_entry){copy, keep};
@@ -56,7 +56,7 @@ void lc_mask_release(lc_mask *m) {
     if (!m || --m->refs > 0) return;
     for (int64_t i = 0; i < m->n; i++) {
         lc_free(m->entries[i].name);
-        lc_tensor_release(m->entries[i].keep);
+        lc_bits_release(m->entries[i].keep);
     }
     lc_free(m->entries);
     lc_model_release(m->model);
@@ -68,83 +68,91 @@ static lc_status check_layers(const lc_selection *layers) {
     return lc_fail(LC_EINVAL, "mask: masks are made for linear layers; take model:linears()");
 }
 
-static lc_status check_keep(const lc_layer *layer, const lc_tensor *keep) {
+static lc_status check_keep(const lc_layer *layer, const lc_bits *keep) {
     const lc_tensor *weight = layer->weight->leaf;
-    if (keep->dtype != LC_BOOL)
-        return lc_fail(LC_EDTYPE, "mask: %s: a mask is a bool tensor (a comparison makes one), not %s", layer->name,
-                       lc_dtype_name(keep->dtype));
-    if (!lc_same_shape(keep, weight))
-        return lc_fail(LC_ESHAPE, "mask: %s: the mask is %s, the weight %s", layer->name, LC_SHAPE(keep),
-                       LC_SHAPE(weight));
-    return LC_OK;
+    if (lc_bits_same_shape(keep, weight)) return LC_OK;
+    return lc_fail(LC_ESHAPE, "mask: %s: the mask is %s, the weight %s", layer->name, LC_SHAPE(keep), LC_SHAPE(weight));
 }
 
-lc_status lc_mask_new(const lc_selection *layers, lc_tensor *const *keep, lc_mask **out) {
-    lc_mask *m = NULL;
-    LC_TRY(check_layers(layers));
-    LC_TRY(mask_new(layers->model, layers->n, &m));
-    lc_status status = LC_OK;
-    for (int64_t i = 0; i < layers->n && !status; i++) {
-        lc_tensor *own = NULL;
-        status = check_keep(lc_selected_layer(layers, i), keep[i]);
-        if (!status) status = lc_contiguous(keep[i], &own);
-        if (!status) status = mask_add(m, lc_selected_layer(layers, i)->name, own);
-    }
-    return mask_done(status, m, out);
-}
-
-static lc_status is_not_zero(lc_tensor *x, lc_tensor **out) {
-    lc_tensor *zero = NULL;
-    LC_TRY(lc_tensor_scalar(x->dtype, 0, &zero));
-    lc_status status = lc_run(LC_OP_NE, NULL, (lc_tensor *[]){x, zero}, 2, out);
-    lc_tensor_release(zero);
-    return status;
-}
-
-lc_status lc_mask_of(const lc_selection *layers, lc_mask **out) {
-    lc_mask *m = NULL;
-    LC_TRY(check_layers(layers));
-    LC_TRY(mask_new(layers->model, layers->n, &m));
-    lc_status status = LC_OK;
-    for (int64_t i = 0; i < layers->n && !status; i++) {
-        lc_layer *layer = lc_selected_layer(layers, i);
-        lc_tensor *keep = NULL;
-        status = lc_param_enforce(layer->weight);
-        if (!status) status = is_not_zero(layer->weight->leaf, &keep);
-        if (!status) status = mask_add(m, layer->name, keep);
-    }
-    return mask_done(status, m, out);
-}
-
-static lc_status all_kept(const lc_tensor *like, lc_tensor **out) {
-    lc_tensor *all = NULL;
-    LC_TRY(lc_tensor_new(LC_BOOL, like->ndim, like->shape, LC_CPU, &all));
-    lc_status status = lc_fill(all, 1);
-    if (status)
-        lc_tensor_release(all);
-    else
-        *out = all;
-    return status;
-}
-
-lc_status lc_mask_held(const lc_selection *layers, lc_mask **out) {
+/* A mask of layer after layer: what `read` gives for each, a fresh reference. */
+static lc_status read_layers(const lc_selection *layers,
+                             lc_status (*read)(const void *context, int64_t i, const lc_layer *layer, lc_bits **keep),
+                             const void *context, lc_mask **out) {
     lc_mask *m = NULL;
     LC_TRY(check_layers(layers));
     LC_TRY(mask_new(layers->model, layers->n, &m));
     lc_status status = LC_OK;
     for (int64_t i = 0; i < layers->n && !status; i++) {
         const lc_layer *layer = lc_selected_layer(layers, i);
-        lc_tensor *keep = NULL;
-        if (layer->weight->held)
-            keep = lc_tensor_retain(layer->weight->held);
-        else
-            status = all_kept(layer->weight->leaf, &keep);
+        lc_bits *keep = NULL;
+        status = read(context, i, layer, &keep);
         if (!status) status = mask_add(m, layer->name, keep);
     }
     return mask_done(status, m, out);
 }
 
-lc_tensor *lc_mask_find(const lc_mask *m, const char *name) {
+static lc_status read_given(const void *context, int64_t i, const lc_layer *layer, lc_bits **keep) {
+    lc_bits *const *given = context;
+    LC_TRY(check_keep(layer, given[i]));
+    *keep = lc_bits_retain(given[i]);
+    return LC_OK;
+}
+
+lc_status lc_mask_new(const lc_selection *layers, lc_bits *const *keep, lc_mask **out) {
+    return read_layers(layers, read_given, keep, out);
+}
+
+static lc_status read_bools(const void *context, int64_t i, const lc_layer *layer, lc_bits **keep) {
+    lc_tensor *const *given = context, *dense = NULL;
+    if (!lc_same_shape(given[i], layer->weight->leaf))
+        return lc_fail(LC_ESHAPE, "mask: %s: the mask is %s, the weight %s", layer->name, LC_SHAPE(given[i]),
+                       LC_SHAPE(layer->weight->leaf));
+    LC_TRY(lc_contiguous(given[i], &dense));
+    lc_status status = lc_bits_pack(dense, keep);
+    lc_tensor_release(dense);
+    return status ? lc_fail_within(status, "mask: %s", layer->name) : LC_OK;
+}
+
+lc_status lc_mask_from(const lc_selection *layers, lc_tensor *const *keep, lc_mask **out) {
+    return read_layers(layers, read_bools, keep, out);
+}
+
+/* What of x is not zero. */
+static lc_status is_not_zero(lc_tensor *x, lc_bits **out) {
+    lc_tensor *zero = NULL, *differs = NULL;
+    lc_status status;
+    LC_GOTO(done, lc_tensor_scalar(x->dtype, 0, &zero));
+    LC_GOTO(done, lc_run(LC_OP_NE, NULL, (lc_tensor *[]){x, zero}, 2, &differs));
+    status = lc_bits_pack(differs, out);
+done:
+    lc_tensor_release(zero);
+    lc_tensor_release(differs);
+    return status;
+}
+
+static lc_status read_weight(const void *context, int64_t i, const lc_layer *layer, lc_bits **keep) {
+    (void)context, (void)i;
+    LC_TRY(lc_param_enforce(layer->weight));
+    return is_not_zero(layer->weight->leaf, keep);
+}
+
+lc_status lc_mask_of(const lc_selection *layers, lc_mask **out) {
+    return read_layers(layers, read_weight, NULL, out);
+}
+
+static lc_status read_held(const void *context, int64_t i, const lc_layer *layer, lc_bits **keep) {
+    (void)context, (void)i;
+    const lc_param *p = layer->weight;
+    if (!p->held) return lc_bits_ones(p->leaf->ndim, p->leaf->shape, keep);
+    *keep = lc_bits_retain(p->held);
+    return LC_OK;
+}
+
+lc_status lc_mask_held(const lc_selection *layers, lc_mask **out) {
+    return read_layers(layers, read_held, NULL, out);
+}
+
+lc_bits *lc_mask_find(const lc_mask *m, const char *name) {
     for (int64_t i = 0; i < m->n; i++)
         if (strcmp(m->entries[i].name, name) == 0) return m->entries[i].keep;
     return NULL;
@@ -152,38 +160,40 @@ lc_tensor *lc_mask_find(const lc_mask *m, const char *name) {
 
 /* -- algebra ------------------------------------------------------------------------------------------------------ */
 
+typedef lc_status combine(const lc_bits *a, const lc_bits *b, lc_bits **out);
+
 /* One layer of a & b or a | b; a layer that is not named is wholly kept. */
-static lc_status combine(lc_op op, const char *name, lc_tensor *a, lc_tensor *b, lc_tensor **out) {
-    lc_tensor *all = NULL, *made[LC_MAX_OUT] = {0};
-    if (a && b && !lc_same_shape(a, b))
+static lc_status combine_layer(combine *op, const char *name, const lc_bits *a, const lc_bits *b, lc_bits **out) {
+    lc_bits *all = NULL;
+    const lc_bits *one = a ? a : b;
+    if (a && b && (a->ndim != b->ndim || memcmp(a->shape, b->shape, sizeof *a->shape * (size_t)a->ndim)))
         return lc_fail(LC_ESHAPE, "mask: %s is %s in one mask and %s in the other", name, LC_SHAPE(a), LC_SHAPE(b));
-    if (!a || !b) LC_TRY(all_kept(a ? a : b, &all));
-    lc_status status = lc_run(op, NULL, (lc_tensor *[]){a ? a : all, b ? b : all}, 2, made);
-    lc_tensor_release(all);
-    if (!status) *out = made[0];
+    if (!a || !b) LC_TRY(lc_bits_ones(one->ndim, one->shape, &all));
+    lc_status status = op(a ? a : all, b ? b : all, out);
+    lc_bits_release(all);
     return status;
 }
 
-static lc_status combine_all(lc_op op, const lc_mask *a, const lc_mask *b, lc_mask **out) {
+static lc_status combine_all(combine *op, const lc_mask *a, const lc_mask *b, lc_mask **out) {
     lc_mask *m = NULL;
     LC_TRY(mask_new(a->model, a->n + b->n, &m));
     lc_status status = LC_OK;
     for (int64_t i = 0; i < a->n + b->n && !status; i++) {
         const char *name = i < a->n ? a->entries[i].name : b->entries[i - a->n].name;
-        lc_tensor *keep = NULL;
+        lc_bits *keep = NULL;
         if (i >= a->n && lc_mask_find(a, name)) continue;
-        status = combine(op, name, lc_mask_find(a, name), lc_mask_find(b, name), &keep);
+        status = combine_layer(op, name, lc_mask_find(a, name), lc_mask_find(b, name), &keep);
         if (!status) status = mask_add(m, name, keep);
     }
     return mask_done(status, m, out);
 }
 
 lc_status lc_mask_and(const lc_mask *a, const lc_mask *b, lc_mask **out) {
-    return combine_all(LC_OP_AND, a, b, out);
+    return combine_all(lc_bits_and, a, b, out);
 }
 
 lc_status lc_mask_or(const lc_mask *a, const lc_mask *b, lc_mask **out) {
-    return combine_all(LC_OP_OR, a, b, out);
+    return combine_all(lc_bits_or, a, b, out);
 }
 
 lc_status lc_mask_not(const lc_mask *m, lc_mask **out) {
@@ -191,8 +201,8 @@ lc_status lc_mask_not(const lc_mask *m, lc_mask **out) {
     LC_TRY(mask_new(m->model, m->n, &other));
     lc_status status = LC_OK;
     for (int64_t i = 0; i < m->n && !status; i++) {
-        lc_tensor *keep = NULL;
-        status = lc_run(LC_OP_NOT, NULL, &m->entries[i].keep, 1, &keep);
+        lc_bits *keep = NULL;
+        status = lc_bits_not(m->entries[i].keep, &keep);
         if (!status) status = mask_add(other, m->entries[i].name, keep);
     }
     return mask_done(status, other, out);
@@ -200,43 +210,31 @@ lc_status lc_mask_not(const lc_mask *m, lc_mask **out) {
 
 /* -- counts ------------------------------------------------------------------------------------------------------- */
 
-static lc_status count_true(lc_tensor *x, int64_t *count) {
-    lc_tensor *sum = NULL;
-    LC_TRY(lc_run(LC_OP_SUM, &(lc_attr){.dim = -1}, &x, 1, &sum));
-    *count = lc_get_i64(sum, sum->offset);
-    lc_tensor_release(sum);
-    return LC_OK;
-}
-
-lc_status lc_mask_count(const lc_mask *m, int64_t *weights, int64_t *pruned) {
+void lc_mask_count(const lc_mask *m, int64_t *weights, int64_t *pruned) {
     int64_t all = 0, kept = 0;
     for (int64_t i = 0; i < m->n; i++) {
-        int64_t n = 0;
-        LC_TRY(count_true(m->entries[i].keep, &n));
-        all += lc_numel(m->entries[i].keep);
-        kept += n;
+        all += lc_bits_numel(m->entries[i].keep);
+        kept += lc_bits_count(m->entries[i].keep);
     }
     if (weights) *weights = all;
     if (pruned) *pruned = all - kept;
-    return LC_OK;
 }
 
-lc_status lc_mask_sparsity(const lc_mask *m, double *out) {
+double lc_mask_sparsity(const lc_mask *m) {
     int64_t weights, pruned;
-    LC_TRY(lc_mask_count(m, &weights, &pruned));
-    *out = weights ? (double)pruned / (double)weights : 0;
-    return LC_OK;
+    lc_mask_count(m, &weights, &pruned);
+    return weights ? (double)pruned / (double)weights : 0;
 }
 
 /* How many weights are kept by `op` of both. */
-static lc_status count_combined(lc_op op, const lc_mask *a, const lc_mask *b, int64_t *kept) {
+static lc_status count_combined(combine *op, const lc_mask *a, const lc_mask *b, int64_t *kept) {
     lc_mask *m = NULL;
-    int64_t weights = 0, pruned = 0;
+    int64_t weights, pruned;
     LC_TRY(combine_all(op, a, b, &m));
-    lc_status status = lc_mask_count(m, &weights, &pruned);
+    lc_mask_count(m, &weights, &pruned);
     lc_mask_release(m);
     *kept = weights - pruned;
-    return status;
+    return LC_OK;
 }
 
 lc_status lc_mask_overlap(const lc_mask *a, const lc_mask *b, double *out) {
@@ -246,8 +244,8 @@ lc_status lc_mask_overlap(const lc_mask *a, const lc_mask *b, double *out) {
             return lc_fail(LC_EINVAL, "mask: overlap: only one of the masks names %s", name);
     }
     int64_t both, either;
-    LC_TRY(count_combined(LC_OP_AND, a, b, &both));
-    LC_TRY(count_combined(LC_OP_OR, a, b, &either));
+    LC_TRY(count_combined(lc_bits_and, a, b, &both));
+    LC_TRY(count_combined(lc_bits_or, a, b, &either));
     *out = either ? (double)both / (double)either : 1;
     return LC_OK;
 }
@@ -303,28 +301,16 @@ lc_status lc_mask_hold(const lc_mask *m, lc_model *model, bool keep_values) {
     return write_all(m, model, keep_values, lc_hold_commit);
 }
 
-/* How often op(a, b) is true. */
-static lc_status count_where(lc_op op, lc_tensor *a, lc_tensor *b, int64_t *count) {
-    lc_tensor *both = NULL;
-    LC_TRY(lc_run(op, NULL, (lc_tensor *[]){a, b}, 2, &both));
-    lc_status status = count_true(both, count);
-    lc_tensor_release(both);
-    return status;
-}
-
 /* Lists the n weights that hold this mask; *other names a layer that holds another one. */
-static lc_status find_holders(const lc_mask *m, lc_model *model, lc_param **weights, int64_t *n, const char **other) {
+static void find_holders(const lc_mask *m, lc_model *model, lc_param **weights, int64_t *n, const char **other) {
     for (int64_t i = 0; i < m->n; i++) {
         lc_param *weight = weight_of(m, model, i);
-        int64_t different = 0;
         if (!weight->held) continue;
-        LC_TRY(count_where(LC_OP_NE, weight->held, m->entries[i].keep, &different));
-        if (different)
-            *other = m->entries[i].name;
-        else
+        if (lc_bits_equal(weight->held, m->entries[i].keep))
             weights[(*n)++] = weight;
+        else
+            *other = m->entries[i].name;
     }
-    return LC_OK;
 }
 
 lc_status lc_mask_lift(const lc_mask *m, lc_model *model) {
@@ -334,8 +320,9 @@ lc_status lc_mask_lift(const lc_mask *m, lc_model *model) {
     if (!weights) return LC_ENOMEM;
     int64_t n = 0;
     const char *other = NULL;
-    lc_status status = find_holders(m, model, weights, &n, &other);
-    if (!status && n == 0 && other)
+    lc_status status = LC_OK;
+    find_holders(m, model, weights, &n, &other);
+    if (n == 0 && other)
         status = lc_fail(LC_ESTATE,
                          "mask: lift: no layer holds this mask: %s holds another, made since; lift that one, or "
                          "lc.mask.held(model)",
@@ -345,19 +332,27 @@ lc_status lc_mask_lift(const lc_mask *m, lc_model *model) {
     return status;
 }
 
+/* Weights of the layer that are not zero, though `keep` prunes them. */
+static lc_status count_violations(lc_param *weight, const lc_bits *keep, int64_t *count) {
+    lc_bits *alive = NULL, *kept = NULL;
+    lc_status status;
+    LC_GOTO(done, lc_param_enforce(weight));
+    LC_GOTO(done, is_not_zero(weight->leaf, &alive));
+    LC_GOTO(done, lc_bits_and(alive, keep, &kept));
+    *count = lc_bits_count(alive) - lc_bits_count(kept);
+done:
+    lc_bits_release(alive);
+    lc_bits_release(kept);
+    return status;
+}
+
 lc_status lc_mask_violations(const lc_mask *m, lc_model *model, int64_t *out) {
     if (!model) model = m->model;
     LC_TRY(check_fits(m, model));
     int64_t total = 0;
     for (int64_t i = 0; i < m->n; i++) {
-        lc_param *weight = weight_of(m, model, i);
-        lc_tensor *alive = NULL;
         int64_t count = 0;
-        LC_TRY(lc_param_enforce(weight));
-        LC_TRY(is_not_zero(weight->leaf, &alive));
-        lc_status status = count_where(LC_OP_GT, alive, m->entries[i].keep, &count);
-        lc_tensor_release(alive);
-        LC_TRY(status);
+        LC_TRY(count_violations(weight_of(m, model, i), m->entries[i].keep, &count));
         total += count;
     }
     *out = total;
@@ -378,8 +373,8 @@ static void add_grouped(lc_strbuf *b, int64_t n) {
 
 lc_status lc_mask_text(const lc_mask *m, char **out) {
     lc_strbuf b = {0};
-    int64_t weights, pruned, kept;
-    LC_TRY(lc_mask_count(m, &weights, &pruned));
+    int64_t weights, pruned;
+    lc_mask_count(m, &weights, &pruned);
     lc_strbuf_printf(&b, "mask of %lld layer%s: %.1f%% of ", (long long)m->n, m->n == 1 ? "" : "s",
                      weights ? 100.0 * (double)pruned / (double)weights : 0);
     add_grouped(&b, weights);
@@ -387,13 +382,8 @@ lc_status lc_mask_text(const lc_mask *m, char **out) {
     if (!isnan(m->requested)) lc_strbuf_printf(&b, " (asked for %.1f%%)", 100 * m->requested);
     for (int64_t i = 0; i < m->n; i++) {
         const lc_mask_entry *e = &m->entries[i];
-        lc_status status = count_true(e->keep, &kept);
-        if (status) {
-            lc_strbuf_free(&b);
-            return status;
-        }
-        double n = (double)lc_max(1, lc_numel(e->keep));
-        lc_strbuf_printf(&b, "\n  %s  %s  %.1f%%", e->name, LC_SHAPE(e->keep), 100 * (1 - (double)kept / n));
+        double n = (double)lc_max(1, lc_bits_numel(e->keep)), kept = (double)lc_bits_count(e->keep);
+        lc_strbuf_printf(&b, "\n  %s  %s  %.1f%%", e->name, LC_SHAPE(e->keep), 100 * (1 - kept / n));
     }
     return lc_strbuf_take(&b, out, NULL);
 }

@@ -1,6 +1,6 @@
 /* mask.h: which weights of which layers stay. Depends on model, ops.
  *
- * A mask is a value: a list of (layer name, bool tensor (O, I)), 1 = kept. It names layers as their checkpoint does, so
+ * A mask is a value: a list of (layer name, bits (O, I)), 1 = kept. It names layers as their checkpoint does, so
  * that it can be held by a clone or another run's model too, and it is never changed once made. A layer that a mask
  * does not name is wholly kept. */
 #ifndef LC_MASK_H
@@ -10,8 +10,8 @@
 #include <math.h>
 
 typedef struct lc_mask_entry {
-    char *name;      /* owned */
-    lc_tensor *keep; /* retained; bool (O, I), contiguous */
+    char *name;    /* owned */
+    lc_bits *keep; /* retained; (O, I) */
 } lc_mask_entry;
 
 typedef struct lc_mask {
@@ -22,9 +22,11 @@ typedef struct lc_mask {
     double requested;       /* the sparsity that was asked for, where pruning made this mask; else NAN */
 } lc_mask;
 
-/* keep[i] (bool, (O, I) of the i-th selected layer) becomes the mask of that layer; retained, or copied where not
- * contiguous. LC_EDTYPE, LC_ESHAPE name the layer; LC_EINVAL unless the selection is of layers. */
-lc_status lc_mask_new(const lc_selection *layers, lc_tensor *const *keep, lc_mask **out);
+/* keep[i] ((O, I) of the i-th selected layer) becomes the mask of that layer; retained. LC_ESHAPE names the layer;
+ * LC_EINVAL unless the selection is of layers. */
+lc_status lc_mask_new(const lc_selection *layers, lc_bits *const *keep, lc_mask **out);
+/* The same from bool tensors, which are packed. LC_EDTYPE names the layer. */
+lc_status lc_mask_from(const lc_selection *layers, lc_tensor *const *keep, lc_mask **out);
 /* What is not zero now. */
 lc_status lc_mask_of(const lc_selection *layers, lc_mask **out);
 /* What the layers hold; all of a layer that holds nothing. */
@@ -32,8 +34,8 @@ lc_status lc_mask_held(const lc_selection *layers, lc_mask **out);
 lc_mask *lc_mask_retain(lc_mask *m);
 void lc_mask_release(lc_mask *m); /* NULL is fine */
 
-/* The layer's bool tensor, borrowed; NULL when the mask does not name it. */
-lc_tensor *lc_mask_find(const lc_mask *m, const char *name);
+/* The layer's bits, borrowed; NULL when the mask does not name it. */
+lc_bits *lc_mask_find(const lc_mask *m, const char *name);
 
 /* Kept by both, kept by either, kept where m prunes. The first two name every layer that a or b names. LC_ESHAPE when
  * they see one layer in two shapes. */
@@ -43,8 +45,8 @@ lc_status lc_mask_not(const lc_mask *m, lc_mask **out);
 
 /* How many weights there are, and how many are pruned; either pointer may be NULL. Sparsity is their ratio, 0 for no
  * weights. */
-lc_status lc_mask_count(const lc_mask *m, int64_t *weights, int64_t *pruned);
-lc_status lc_mask_sparsity(const lc_mask *m, double *out);
+void lc_mask_count(const lc_mask *m, int64_t *weights, int64_t *pruned);
+double lc_mask_sparsity(const lc_mask *m);
 /* Weights kept by both over weights kept by either (Jaccard): 1 for equal masks, 0 for disjoint ones. LC_EINVAL unless
  * both name the same layers. */
 lc_status lc_mask_overlap(const lc_mask *a, const lc_mask *b, double *out);

@@ -32,7 +32,7 @@ static lc_status read_mask(lc_model *m, lc_weights *file, const char *name) {
         return param_before(m, name, VALUES_END) ? LC_OK : lc_fail(LC_EFORMAT, "%s is nothing of this model's", name);
     lc_tensor *keep = NULL;
     LC_TRY(lc_weights_read(file, name, LC_BOOL, &keep));
-    lc_status status = lc_param_hold(p, keep, false);
+    lc_status status = lc_param_hold_bools(p, keep, false);
     lc_tensor_release(keep);
     return status;
 }
@@ -78,14 +78,24 @@ lc_status lc_held_read(lc_model *m, const char *directory) {
 
 /* -- writing ------------------------------------------------------------------------------------ */
 
+/* Retains the tensor. */
 static lc_status add_tensor(lc_named *list, int64_t *n, const char *param, const char *end, lc_tensor *tensor) {
-    if (!tensor) return LC_OK;
     lc_strbuf name = {0};
     char *text = NULL;
     lc_strbuf_printf(&name, "%s%s", param, end);
     LC_TRY(lc_strbuf_take(&name, &text, NULL));
-    list[(*n)++] = (lc_named){text, tensor, LC_DTYPES};
+    list[(*n)++] = (lc_named){text, lc_tensor_retain(tensor), LC_DTYPES};
     return LC_OK;
+}
+
+static lc_status add_param(lc_named *list, int64_t *n, const lc_param *p) {
+    if (!p->held) return LC_OK;
+    lc_tensor *bools = NULL;
+    LC_TRY(lc_bits_unpack(p->held, &bools));
+    lc_status status = add_tensor(list, n, p->name, MASK_END, bools);
+    lc_tensor_release(bools);
+    if (!status && p->held_values) status = add_tensor(list, n, p->name, VALUES_END, p->held_values);
+    return status;
 }
 
 lc_status lc_held_write(lc_model *m, const char *directory) {
@@ -93,14 +103,13 @@ lc_status lc_held_write(lc_model *m, const char *directory) {
     char *path = lc_path_join(directory, FILE_NAME);
     lc_named *list = lc_calloc((size_t)(2 * m->n_params), sizeof *list);
     lc_status status = path && list ? LC_OK : LC_ENOMEM;
-    for (int64_t i = 0; i < m->n_params && !status; i++) {
-        const lc_param *p = m->params[i];
-        status = add_tensor(list, &n, p->name, MASK_END, p->held);
-        if (!status) status = add_tensor(list, &n, p->name, VALUES_END, p->held_values);
-    }
+    for (int64_t i = 0; i < m->n_params && !status; i++) status = add_param(list, &n, m->params[i]);
     if (!status)
         status = n ? lc_safetensors_write(path, list, n, &(lc_pair){FORMAT_KEY, FORMAT}, 1) : lc_remove_tree(path);
-    for (int64_t i = 0; i < n; i++) lc_free((char *)list[i].name);
+    for (int64_t i = 0; i < n; i++) {
+        lc_free((char *)list[i].name);
+        lc_tensor_release(list[i].tensor);
+    }
     lc_free(list);
     lc_free(path);
     return status;

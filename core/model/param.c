@@ -32,8 +32,7 @@ void lc_param_close(lc_param *p) {
     lc_free(p->name);
     lc_tensor_release(p->file);
     lc_tensor_release(p->leaf);
-    lc_tensor_release(p->held);
-    lc_tensor_release(p->held_values);
+    lc_param_lift(p);
     memset(p, 0, sizeof *p);
 }
 
@@ -46,67 +45,68 @@ lc_status lc_param_freeze(lc_param *p, bool frozen) {
 
 /* What the weights pruned by `keep` are now, and for those that the old mask pruned already, were before: 0 where kept.
  */
-static lc_status remember_pruned(const lc_param *p, lc_tensor *keep, lc_tensor **out) {
-    lc_tensor *current = NULL, *values = NULL;
+static lc_status remember_pruned(const lc_param *p, const lc_bits *keep, lc_tensor **out) {
+    lc_tensor *before = NULL, *bools = NULL;
     lc_status status;
-    if (p->held && p->held_values)
-        LC_GOTO(done, lc_run(LC_OP_WHERE, NULL, (lc_tensor *[]){p->held, p->leaf, p->held_values}, 3, &current));
-    else
-        current = lc_tensor_retain(p->leaf);
-    LC_GOTO(done, lc_run(LC_OP_MASKED_FILL, NULL, (lc_tensor *[]){current, keep}, 2, &values));
-    *out = lc_tensor_retain(values);
+    LC_GOTO(done, lc_param_before(p, &before));
+    LC_GOTO(done, lc_bits_unpack(keep, &bools));
+    status = lc_run(LC_OP_MASKED_FILL, NULL, (lc_tensor *[]){before, bools}, 2, out);
 done:
-    lc_tensor_release(current);
-    lc_tensor_release(values);
+    lc_tensor_release(before);
+    lc_tensor_release(bools);
     return status;
 }
 
-static lc_status zero(lc_param *p, lc_tensor *pruned) {
+lc_status lc_param_before(const lc_param *p, lc_tensor **out) {
+    if (!p->held || !p->held_values) {
+        *out = lc_tensor_retain(p->leaf);
+        return LC_OK;
+    }
+    lc_tensor *bools = NULL;
+    LC_TRY(lc_bits_unpack(p->held, &bools));
+    lc_status status = lc_run(LC_OP_WHERE, NULL, (lc_tensor *[]){bools, p->leaf, p->held_values}, 3, out);
+    lc_tensor_release(bools);
+    return status;
+}
+
+static lc_status zero(lc_param *p, const lc_bits *keep) {
     lc_cancel_hold();
-    lc_status status = lc_run_into(LC_OP_MASKED_FILL, NULL, (lc_tensor *[]){p->leaf, pruned}, 2, &p->leaf);
+    lc_status status = lc_run(LC_OP_ZERO_PRUNED, NULL, (lc_tensor *[]){p->leaf, keep->bytes}, 2, NULL);
     lc_cancel_release();
     return status;
 }
 
-lc_status lc_hold_prepare(lc_param *p, lc_tensor *keep, bool keep_values, lc_hold *out) {
-    if (keep->dtype != LC_BOOL)
-        return lc_fail(LC_EDTYPE, "%s: a mask is a bool tensor, not %s", p->name, lc_dtype_name(keep->dtype));
-    if (!lc_same_shape(keep, p->leaf))
+lc_status lc_hold_prepare(lc_param *p, lc_bits *keep, bool keep_values, lc_hold *out) {
+    if (!lc_bits_same_shape(keep, p->leaf))
         return lc_fail(LC_ESHAPE, "%s: the mask is %s, the weight %s", p->name, LC_SHAPE(keep), LC_SHAPE(p->leaf));
     lc_hold h = {.param = p};
-    lc_status status;
-    LC_GOTO(failed, lc_contiguous(keep, &h.keep));
-    LC_GOTO(failed, lc_run(LC_OP_NOT, NULL, &keep, 1, &h.pruned));
-    if (keep_values) LC_GOTO(failed, remember_pruned(p, h.keep, &h.values));
+    if (keep_values) LC_TRY(remember_pruned(p, keep, &h.values));
+    h.keep = lc_bits_retain(keep);
     *out = h;
     return LC_OK;
-failed:
-    lc_hold_drop(&h);
-    return status;
 }
 
 lc_status lc_hold_zero(lc_hold *h) {
-    return zero(h->param, h->pruned);
+    return zero(h->param, h->keep);
 }
 
 lc_status lc_hold_commit(lc_hold *h) {
     lc_param *p = h->param;
-    LC_TRY(zero(p, h->pruned));
+    LC_TRY(zero(p, h->keep));
     lc_param_lift(p);
-    p->held = lc_tensor_retain(h->keep);
+    p->held = lc_bits_retain(h->keep);
     p->held_values = h->values ? lc_tensor_retain(h->values) : NULL;
     lc_param_enforced(p);
     return LC_OK;
 }
 
 void lc_hold_drop(lc_hold *h) {
-    lc_tensor_release(h->keep);
-    lc_tensor_release(h->pruned);
+    lc_bits_release(h->keep);
     lc_tensor_release(h->values);
     *h = (lc_hold){0};
 }
 
-lc_status lc_param_hold(lc_param *p, lc_tensor *keep, bool keep_values) {
+lc_status lc_param_hold(lc_param *p, lc_bits *keep, bool keep_values) {
     lc_hold h = {0};
     LC_TRY(lc_hold_prepare(p, keep, keep_values, &h));
     lc_status status = lc_hold_commit(&h);
@@ -114,19 +114,28 @@ lc_status lc_param_hold(lc_param *p, lc_tensor *keep, bool keep_values) {
     return status;
 }
 
+lc_status lc_param_hold_bools(lc_param *p, lc_tensor *keep, bool keep_values) {
+    lc_tensor *dense = NULL;
+    lc_bits *bits = NULL;
+    LC_TRY(lc_contiguous(keep, &dense));
+    lc_status status = lc_bits_pack(dense, &bits);
+    if (status) lc_fail_within(status, "%s", p->name);
+    if (!status) status = lc_param_hold(p, bits, keep_values);
+    lc_tensor_release(dense);
+    lc_bits_release(bits);
+    return status;
+}
+
 void lc_param_lift(lc_param *p) {
-    lc_tensor_release(p->held);
+    lc_bits_release(p->held);
     lc_tensor_release(p->held_values);
-    p->held = p->held_values = NULL;
+    p->held = NULL;
+    p->held_values = NULL;
 }
 
 lc_status lc_param_enforce(lc_param *p) {
     if (!p->held || p->held_version == p->leaf->storage->version) return LC_OK;
-    lc_tensor *pruned = NULL;
-    LC_TRY(lc_run(LC_OP_NOT, NULL, &p->held, 1, &pruned));
-    lc_status status = zero(p, pruned);
-    lc_tensor_release(pruned);
-    LC_TRY(status);
+    LC_TRY(zero(p, p->held));
     lc_param_enforced(p);
     return LC_OK;
 }

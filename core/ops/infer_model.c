@@ -1,5 +1,6 @@
 /* infer_model.c: the checks and output shapes of products, row ops, transformer pieces, losses and updates. */
 #include "ops/infer_helpers.h"
+#include "tensor/bits.h"
 
 /* -- products ---------------------------------------------------------------------------------- */
 
@@ -277,11 +278,21 @@ lc_status lc_infer_linear_cross_entropy(const lc_call *call, lc_spec *out) {
 
 /* -- the update -------------------------------------------------------------------------------- */
 
+/* Packed bits (tensor/bits.h), one for each element of the first input; or none. */
+static lc_status check_bits(const lc_call *call, int i) {
+    const lc_tensor *keep = i < call->n_in ? call->in[i] : NULL;
+    if (!keep) return LC_OK;
+    if (keep->dtype != LC_U8)
+        return lc_fail(LC_EDTYPE, "%s: keep is %s; it must be packed bits, u8", lc_op_name(call->op),
+                       lc_dtype_name(keep->dtype));
+    int64_t bytes = lc_bits_bytes(lc_numel(call->in[0]));
+    return lc_infer_shape(call, i, "keep", 1, &bytes);
+}
+
 lc_status lc_infer_square_sum(const lc_call *call, lc_spec *out) {
     LC_TRY(lc_infer_inputs(call, "g keep?"));
     LC_TRY(lc_infer_float(call, 0, "g"));
-    LC_TRY(lc_infer_mask(call, 1, "keep"));
-    LC_TRY(same_shape(call, 1, "keep"));
+    LC_TRY(check_bits(call, 1));
     lc_spec_set(out, LC_F64, 0, NULL);
     return LC_OK;
 }
@@ -298,9 +309,15 @@ lc_status lc_infer_update(const lc_call *call, lc_spec *out) {
         LC_TRY(lc_infer_same_dtype(call, i, name[i]));
         LC_TRY(same_shape(call, i, name[i]));
     }
-    LC_TRY(lc_infer_mask(call, keep, "keep"));
-    LC_TRY(same_shape(call, keep, "keep"));
+    LC_TRY(check_bits(call, keep));
     if (call->attr->n < 1)
         return lc_fail(LC_EINVAL, "%s: steps count from 1, got %lld", lc_op_name(call->op), (long long)call->attr->n);
     return LC_OK;
+}
+
+lc_status lc_infer_zero_pruned(const lc_call *call, lc_spec *out) {
+    (void)out;
+    LC_TRY(lc_infer_inputs(call, "w keep"));
+    LC_TRY(lc_infer_float(call, 0, "w"));
+    return check_bits(call, 1);
 }

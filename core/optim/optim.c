@@ -64,8 +64,9 @@ void lc_optim_close(lc_optim *o) {
     *o = (lc_optim){0};
 }
 
+/* As packed bits; NULL for none. */
 static lc_tensor *held_of(const lc_slot *s) {
-    return s->param ? s->param->held : NULL;
+    return s->param && s->param->held ? s->param->held->bytes : NULL;
 }
 
 /* -- norms -- */

@@ -151,11 +151,20 @@ static lc_status append_name(json_t *list, const char *name) {
     return json_array_append_new(list, json_string(name)) ? out_of_memory() : LC_OK;
 }
 
+/* As a bool tensor. */
+static lc_status add_held(walk *w, const lc_param *p) {
+    lc_tensor *bools = NULL;
+    LC_TRY(lc_bits_unpack(p->held, &bools));
+    lc_status status = lc_checkpoint_add(w->c, bools, "%s.held.%s", w->prefix, p->name);
+    lc_tensor_release(bools);
+    return status;
+}
+
 static lc_status add_param(void *context, lc_param *p) {
     walk *w = context;
     LC_TRY(lc_param_enforce(p));
     LC_TRY(lc_checkpoint_add(w->c, p->leaf, "%s.weight.%s", w->prefix, p->name));
-    if (p->held) LC_TRY(lc_checkpoint_add(w->c, p->held, "%s.held.%s", w->prefix, p->name));
+    if (p->held) LC_TRY(add_held(w, p));
     if (p->held_values) LC_TRY(lc_checkpoint_add(w->c, p->held_values, "%s.held_values.%s", w->prefix, p->name));
     return p->frozen ? append_name(w->frozen, p->name) : LC_OK;
 }
@@ -196,7 +205,7 @@ static lc_status get_param(void *context, lc_param *p) {
     LC_GOTO(done, get_optional(w->c, w->prefix, "held", p->name, &held));
     LC_GOTO(done, get_optional(w->c, w->prefix, "held_values", p->name, &values));
     lc_param_lift(p);
-    if (held) LC_GOTO(done, lc_param_hold(p, held, false));
+    if (held) LC_GOTO(done, lc_param_hold_bools(p, held, false));
     if (values) p->held_values = lc_tensor_retain(values);
     bool frozen = contains(w->frozen, p->name);
     if (frozen != p->frozen) LC_GOTO(done, lc_param_freeze(p, frozen));

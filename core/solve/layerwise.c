@@ -15,7 +15,7 @@ typedef struct job {
     lc_selection *layers;
     const lc_prune_options *options;
     lc_target *targets;
-    lc_tensor **keep;   /* bool, one for each layer that had its turn */
+    lc_bits **keep;     /* one for each layer that had its turn */
     lc_tensor **before; /* weights as they were, to be put back; only where the mask is not to be applied */
 } job;
 
@@ -38,26 +38,17 @@ static lc_status starting_weight(const job *j, const lc_param *p, lc_tensor **W)
     return status;
 }
 
-static int64_t count_pruned(const lc_tensor *keep) {
-    int64_t n = lc_numel(keep), kept = 0;
-    for (int64_t i = 0; i < n; i++) kept += LC_DATA(uint8_t, keep)[i] != 0;
-    return n - kept;
-}
-
 /* Does the layer hold all that is asked for? Then its mask is what it holds, or all ones. */
 static lc_status is_done(const job *j, int64_t i, bool *done) {
     const lc_param *p = lc_selected_layer(j->layers, i)->weight;
     const lc_target *t = &j->targets[i];
     bool held = p->held && !j->options->regrow;
-    int64_t n = lc_numel(p->leaf), pruned = held ? count_pruned(p->held) : 0;
+    int64_t n = lc_numel(p->leaf), pruned = held ? n - lc_bits_count(p->held) : 0;
     *done = held == !!p->held && (t->m ? t->n == t->m : pruned >= lc_prune_count(t->sparsity, n));
     if (!*done) return LC_OK;
-    if (held) {
-        j->keep[i] = lc_tensor_retain(p->held);
-        return LC_OK;
-    }
-    LC_TRY(lc_tensor_new(LC_BOOL, 2, p->leaf->shape, LC_CPU, &j->keep[i]));
-    return lc_fill(j->keep[i], 1);
+    if (!held) return lc_bits_ones(2, p->leaf->shape, &j->keep[i]);
+    j->keep[i] = lc_bits_retain(p->held);
+    return LC_OK;
 }
 
 /* Then survivors keep their values too: only what is pruned is made up for. */
@@ -76,21 +67,13 @@ lc_status lc_check_finite(const char *name, const char *layer, const lc_tensor *
     return LC_OK;
 }
 
-static lc_status zero_pruned(lc_tensor *W, lc_tensor *keep) {
-    lc_tensor *pruned = NULL;
-    LC_TRY(lc_run(LC_OP_NOT, NULL, &keep, 1, &pruned));
-    lc_status status = lc_run_into(LC_OP_MASKED_FILL, NULL, (lc_tensor *[]){W, pruned}, 2, &W);
-    lc_tensor_release(pruned);
-    return status;
-}
-
 /* Cannot fail: a leaf is contiguous, and W is like it. */
 static void write_weight(lc_param *p, const lc_tensor *W) {
     memcpy(lc_data(p->leaf), lc_data(W), (size_t)lc_numel(W) * lc_dtype_size(W->dtype));
     lc_touch(p->leaf);
 }
 
-lc_status lc_layer_write(lc_param *p, const lc_tensor *W, lc_tensor *keep, bool keep_values) {
+lc_status lc_layer_write(lc_param *p, const lc_tensor *W, lc_bits *keep, bool keep_values) {
     lc_hold hold = {0};
     lc_status status = LC_OK;
     if (keep) LC_TRY(lc_hold_prepare(p, keep, keep_values, &hold));
@@ -105,7 +88,7 @@ lc_status lc_layer_write(lc_param *p, const lc_tensor *W, lc_tensor *keep, bool 
 static lc_status write_layer(const job *j, int64_t i, lc_tensor *W) {
     lc_param *p = lc_selected_layer(j->layers, i)->weight;
     const lc_prune_options *o = j->options;
-    LC_TRY(zero_pruned(W, j->keep[i]));
+    LC_TRY(lc_run(LC_OP_ZERO_PRUNED, NULL, (lc_tensor *[]){W, j->keep[i]->bytes}, 2, NULL));
     if (!o->apply) LC_TRY(copy_of(p->leaf, &j->before[i]));
     return lc_layer_write(p, W, o->apply && o->hold ? j->keep[i] : NULL, o->keep_values);
 }
@@ -132,14 +115,19 @@ static lc_status solve_layer(const job *j, lc_solver solve, void *context, const
     LC_TRY(is_done(j, i, &done));
     if (done) return LC_OK;
     lc_turn turn = {.name = j->name, .stats = stats, .options = j->options, .target = j->targets[i]};
-    turn.held = p->held && !j->options->regrow ? LC_DATA(uint8_t, p->held) : NULL;
+    lc_tensor *held = NULL;
     lc_status status;
+    if (p->held && !j->options->regrow) {
+        LC_GOTO(failed, lc_bits_unpack(p->held, &held));
+        turn.held = LC_DATA(uint8_t, held);
+    }
     LC_GOTO(failed, starting_weight(j, p, &turn.W));
     LC_GOTO(failed, lc_tensor_new(LC_BOOL, 2, p->leaf->shape, LC_CPU, &turn.keep));
     LC_GOTO(failed, solve_turn(j, solve, context, &turn));
-    j->keep[i] = lc_tensor_retain(turn.keep);
+    LC_GOTO(failed, lc_bits_pack(turn.keep, &j->keep[i]));
     if (!prunes_nothing_more(&turn)) status = write_layer(j, i, turn.W);
 failed:
+    lc_tensor_release(held);
     lc_tensor_release(turn.W);
     lc_tensor_release(turn.keep);
     return status;
@@ -169,11 +157,6 @@ static lc_status make_mask(const job *j, lc_mask **out) {
     return LC_OK;
 }
 
-static void release_all(lc_tensor **tensors, int64_t n) {
-    for (int64_t i = 0; tensors && i < n; i++) lc_tensor_release(tensors[i]);
-    lc_free(tensors);
-}
-
 lc_status lc_prune_layerwise(lc_calibration *c, lc_solver solve, void *context, const lc_prune_options *options,
                              lc_mask **out) {
     job j = {.c = c, .name = lc_calibration_name(c), .layers = lc_calibration_layers(c), .options = options};
@@ -187,8 +170,12 @@ lc_status lc_prune_layerwise(lc_calibration *c, lc_solver solve, void *context, 
         put_back(&j);
         if (!status) status = make_mask(&j, out);
     }
-    release_all(j.keep, (int64_t)n);
-    release_all(j.before, (int64_t)n);
+    for (size_t i = 0; i < n; i++) {
+        if (j.keep) lc_bits_release(j.keep[i]);
+        if (j.before) lc_tensor_release(j.before[i]);
+    }
+    lc_free(j.keep);
+    lc_free(j.before);
     lc_free(j.targets);
     return status;
 }

@@ -33,7 +33,7 @@ lc_status lc_prune_layerwise(lc_calibration *c, lc_solver solve, void *context, 
 lc_status lc_check_finite(const char *name, const char *layer, const lc_tensor *W);
 /* Writes a layer's weight, W like its leaf and 0 where pruned, and from then on holds `keep` (NULL: leaves what is held
  * as it is). keep_values as in lc_prune_options. All of it or nothing. */
-lc_status lc_layer_write(lc_param *p, const lc_tensor *W, lc_tensor *keep, bool keep_values);
+lc_status lc_layer_write(lc_param *p, const lc_tensor *W, lc_bits *keep, bool keep_values);
 
 /* Scores of W (O, I), the layer's weight as pruning starts from it, on the layer's statistics. */
 typedef lc_status (*lc_stats_score)(void *context, const lc_layer_stats *stats, lc_tensor *W, lc_scores *out);

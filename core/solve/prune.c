@@ -9,16 +9,29 @@
 #include "base/pool.h"
 #include "ops/op.h"
 
-/* One pruning: what was asked for, and for each layer its scores and the answer. */
+/* A layer while it is ranked. */
+typedef struct unit {
+    lc_tensor *scores;      /* contiguous */
+    lc_tensor *keep, *held; /* bool; held NULL where nothing is */
+    lc_ranked ranked;       /* what select.h reads and writes of them */
+} unit;
+
+/* One pruning: what was asked for, and for each layer the answer. */
 typedef struct job {
     const char *name;
     const lc_selection *layers;
     const lc_prune_options *options;
     lc_target *targets;
-    lc_tensor **scores; /* contiguous; NULL once used up */
-    lc_tensor **keep;   /* bool */
-    lc_ranked *ranked;
+    lc_bits **keep;
+    unit *units;
 } job;
+
+static void drop_unit(unit *u) {
+    lc_tensor_release(u->scores);
+    lc_tensor_release(u->keep);
+    lc_tensor_release(u->held);
+    *u = (unit){0};
+}
 
 /* -- options ------------------------------------------------------------------------------------------------------ */
 
@@ -113,8 +126,7 @@ double lc_prune_requested(const lc_selection *layers, const lc_target *targets) 
 /* -- scores -------------------------------------------------------------------------------------------------------- */
 
 lc_status lc_prune_weight(const lc_param *p, bool regrow, lc_tensor **W) {
-    if (regrow && p->held && p->held_values)
-        return lc_run(LC_OP_WHERE, NULL, (lc_tensor *[]){p->held, p->leaf, p->held_values}, 3, W);
+    if (regrow) return lc_param_before(p, W);
     *W = lc_tensor_retain(p->leaf);
     return LC_OK;
 }
@@ -146,14 +158,33 @@ lc_status lc_prune_read_scores(const char *name, const lc_layer *layer, const lc
 
 /* -- choosing ----------------------------------------------------------------------------------------------------- */
 
-static lc_status take_scores(job *j, int64_t i, const lc_scores *scores) {
-    const lc_layer *layer = lc_selected_layer(j->layers, i);
+static lc_status take_scores(const job *j, const lc_layer *layer, const lc_scores *scores, unit *u) {
     const lc_param *weight = layer->weight;
-    LC_TRY(lc_prune_read_scores(j->name, layer, scores, &j->scores[i], &j->ranked[i]));
-    LC_TRY(lc_tensor_new(LC_BOOL, 2, weight->leaf->shape, LC_CPU, &j->keep[i]));
-    j->ranked[i].keep = LC_DATA(uint8_t, j->keep[i]);
-    j->ranked[i].held = weight->held && !j->options->regrow ? LC_DATA(uint8_t, weight->held) : NULL;
+    LC_TRY(lc_prune_read_scores(j->name, layer, scores, &u->scores, &u->ranked));
+    LC_TRY(lc_tensor_new(LC_BOOL, 2, weight->leaf->shape, LC_CPU, &u->keep));
+    u->ranked.keep = LC_DATA(uint8_t, u->keep);
+    if (!weight->held || j->options->regrow) return LC_OK;
+    LC_TRY(lc_bits_unpack(weight->held, &u->held));
+    u->ranked.held = LC_DATA(uint8_t, u->held);
     return LC_OK;
+}
+
+/* The layer's answer is known. */
+static lc_status finish(const job *j, int64_t i) {
+    LC_TRY(lc_bits_pack(j->units[i].keep, &j->keep[i]));
+    drop_unit(&j->units[i]);
+    return LC_OK;
+}
+
+static lc_status choose_together(const job *j, int64_t weights) {
+    int64_t n = j->layers->n;
+    lc_ranked *ranked = lc_alloc((size_t)n * sizeof *ranked);
+    if (!ranked) return LC_ENOMEM;
+    for (int64_t i = 0; i < n; i++) ranked[i] = j->units[i].ranked;
+    lc_status status = lc_prune_lowest(ranked, n, lc_prune_count(j->targets[0].sparsity, weights));
+    lc_free(ranked);
+    for (int64_t i = 0; i < n && !status; i++) status = finish(j, i);
+    return status;
 }
 
 int64_t lc_prune_count(double sparsity, int64_t n) {
@@ -170,24 +201,24 @@ lc_status lc_prune_layer(const lc_ranked *r, int64_t inputs, const lc_target *ta
     return LC_OK;
 }
 
-static lc_status choose(job *j, lc_score score, void *context) {
+static lc_status choose(const job *j, lc_score score, void *context) {
     bool together = j->options->scope == LC_SCOPE_MODEL && !j->targets[0].m;
     int64_t weights = 0;
     for (int64_t i = 0; i < j->layers->n; i++) {
         lc_layer *layer = lc_selected_layer(j->layers, i);
+        unit *u = &j->units[i];
         lc_scores scores = {0};
         LC_TRY(lc_param_enforce(layer->weight));
         LC_TRY(score(context, layer, &scores));
-        lc_status status = take_scores(j, i, &scores);
+        lc_status status = take_scores(j, layer, &scores, u);
         lc_tensor_release(scores.values);
         LC_TRY(status);
-        weights += j->ranked[i].n;
+        weights += u->ranked.n;
         if (together) continue;
-        LC_TRY(lc_prune_layer(&j->ranked[i], layer->inputs, &j->targets[i], j->options->scope));
-        lc_tensor_release(j->scores[i]);
-        j->scores[i] = NULL;
+        LC_TRY(lc_prune_layer(&u->ranked, layer->inputs, &j->targets[i], j->options->scope));
+        LC_TRY(finish(j, i));
     }
-    return together ? lc_prune_lowest(j->ranked, j->layers->n, lc_prune_count(j->targets[0].sparsity, weights)) : LC_OK;
+    return together ? choose_together(j, weights) : LC_OK;
 }
 
 /* -- writing ------------------------------------------------------------------------------------------------------ */
@@ -196,9 +227,12 @@ static lc_status choose(job *j, lc_score score, void *context) {
 static lc_status restore_regrown(const job *j) {
     for (int64_t i = 0; i < j->layers->n; i++) {
         lc_param *p = lc_selected_layer(j->layers, i)->weight;
+        lc_tensor *before = NULL;
         if (!p->held || !p->held_values) continue;
-        lc_tensor *in[3] = {p->held, p->leaf, p->held_values};
-        LC_TRY(lc_run_into(LC_OP_WHERE, NULL, in, 3, &p->leaf));
+        LC_TRY(lc_param_before(p, &before));
+        lc_status status = lc_copy_into(p->leaf, before);
+        lc_tensor_release(before);
+        LC_TRY(status);
     }
     return LC_OK;
 }
@@ -231,20 +265,18 @@ lc_status lc_prune(const char *name, const lc_selection *layers, lc_score score,
     size_t n = (size_t)layers->n;
     LC_TRY(lc_prune_targets(name, layers, options, &j.targets));
     lc_status status = LC_ENOMEM;
-    j.scores = lc_calloc(n, sizeof *j.scores);
     j.keep = lc_calloc(n, sizeof *j.keep);
-    j.ranked = lc_calloc(n, sizeof *j.ranked);
-    if (j.scores && j.keep && j.ranked) {
+    j.units = lc_calloc(n, sizeof *j.units);
+    if (j.keep && j.units) {
         status = choose(&j, score, context);
         if (!status) status = make_mask(&j, out);
     }
     for (size_t i = 0; i < n; i++) {
-        if (j.scores) lc_tensor_release(j.scores[i]);
-        if (j.keep) lc_tensor_release(j.keep[i]);
+        if (j.keep) lc_bits_release(j.keep[i]);
+        if (j.units) drop_unit(&j.units[i]);
     }
     lc_free(j.targets);
-    lc_free(j.scores);
     lc_free(j.keep);
-    lc_free(j.ranked);
+    lc_free(j.units);
     return status;
 }

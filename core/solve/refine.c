@@ -69,7 +69,7 @@ typedef struct job {
     const lc_target *groups; /* one for each layer; NULL: rows */
     const lc_refine_options *options;
     bool hold;
-    lc_tensor **keep; /* one for each layer */
+    lc_bits **keep; /* one for each layer */
 } job;
 
 static lc_status find_target(const job *j, const lc_param *p, lc_tensor **T) {
@@ -84,7 +84,7 @@ static lc_status find_target(const job *j, const lc_param *p, lc_tensor **T) {
 
 /* What the layer holds, or else what is not 0, as a tensor of its own. */
 static lc_status support_of(const lc_param *p, lc_tensor **keep) {
-    if (p->held) return lc_run(LC_OP_COPY, &(lc_attr){.dtype = LC_BOOL}, (lc_tensor *[]){p->held}, 1, keep);
+    if (p->held) return lc_bits_unpack(p->held, keep);
     lc_tensor *fresh = NULL;
     LC_TRY(lc_tensor_new(LC_BOOL, 2, p->leaf->shape, LC_CPU, &fresh));
     for (int64_t k = 0; k < lc_numel(fresh); k++) LC_DATA(uint8_t, fresh)[k] = lc_get_f64(p->leaf, k) != 0;
@@ -98,15 +98,23 @@ static bool wholly_kept(const lc_tensor *keep) {
 
 static lc_status refine_layer(const job *j, const lc_layer_stats *stats) {
     lc_param *p = stats->layer->weight;
-    lc_tensor *T = NULL, *W = NULL, **keep = &j->keep[stats->index];
+    lc_tensor *T = NULL, *W = NULL, *keep = NULL;
+    lc_bits **kept = &j->keep[stats->index];
+    int64_t group = j->groups ? j->groups[stats->index].m : 0;
+    lc_status status;
     LC_TRY(lc_param_enforce(p));
     LC_TRY(find_target(j, p, &T));
-    LC_TRY(support_of(p, keep));
-    if (wholly_kept(*keep)) return LC_OK;
-    LC_TRY(lc_run(LC_OP_COPY, &(lc_attr){.dtype = p->leaf->dtype}, &p->leaf, 1, &W));
-    lc_status status =
-        lc_refine(j->name, stats, j->options, j->groups ? j->groups[stats->index].m : 0, NULL, T, W, *keep);
-    if (!status) status = lc_layer_write(p, W, j->hold || p->held ? *keep : NULL, p->held_values != NULL);
+    LC_TRY(support_of(p, &keep));
+    if (wholly_kept(keep)) {
+        status = lc_bits_pack(keep, kept);
+    } else {
+        LC_GOTO(done, lc_run(LC_OP_COPY, &(lc_attr){.dtype = p->leaf->dtype}, &p->leaf, 1, &W));
+        LC_GOTO(done, lc_refine(j->name, stats, j->options, group, NULL, T, W, keep));
+        LC_GOTO(done, lc_bits_pack(keep, kept));
+        status = lc_layer_write(p, W, j->hold || p->held ? *kept : NULL, p->held_values != NULL);
+    }
+done:
+    lc_tensor_release(keep);
     lc_tensor_release(W);
     return status;
 }
@@ -139,7 +147,7 @@ lc_status lc_prune_refine(lc_calibration *c, const lc_snapshot *target, const ch
     j.keep = lc_calloc((size_t)j.layers->n, sizeof *j.keep);
     if (j.keep) status = refine_all(&j);
     if (!status) status = lc_mask_new(j.layers, j.keep, out);
-    for (int64_t i = 0; j.keep && i < j.layers->n; i++) lc_tensor_release(j.keep[i]);
+    for (int64_t i = 0; j.keep && i < j.layers->n; i++) lc_bits_release(j.keep[i]);
     lc_free(j.keep);
     lc_free(groups);
     return status;

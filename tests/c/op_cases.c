@@ -13,6 +13,7 @@
 #define INDEX(shape_, limit_) {.shape = shape_, .fill = FILL_INDEX, .limit = limit_}
 #define LABEL(shape_, limit_) {.shape = shape_, .fill = FILL_LABEL, .limit = limit_}
 #define BOOL(shape_) {.shape = shape_, .fill = FILL_BOOL}
+#define BITS {.shape = "8", .fill = FILL_BITS}
 #define CONSTANT(shape_) {.shape = shape_, .constant = true}
 #define ABSENT {.shape = NULL}
 
@@ -225,12 +226,13 @@ const op_case op_cases[] = {
     {LC_OP_LINEAR_CROSS_ENTROPY, "divisor", .attr = {.train = true, .a = 7}, .in = {X("TC"), X("VC"), LABEL("T", 'V')}},
 
     {LC_OP_SQUARE_SUM, "", .in = {X("TC")}},
-    {LC_OP_SQUARE_SUM, "kept", .in = {X("TC"), BOOL("TC")}},
+    {LC_OP_SQUARE_SUM, "kept", .in = {X("TC"), BITS}},
     {LC_OP_ADAMW_STEP, "", .attr = ADAMW, .in = {X("TC"), X("TC"), X("TC"), IN("TC", POSITIVE)}, .dense = true},
-    {LC_OP_ADAMW_STEP, "kept", .attr = ADAMW, .in = {X("TC"), X("TC"), X("TC"), IN("TC", POSITIVE), BOOL("TC")},
+    {LC_OP_ADAMW_STEP, "kept", .attr = ADAMW, .in = {X("TC"), X("TC"), X("TC"), IN("TC", POSITIVE), BITS},
      .dense = true},
     {LC_OP_SGD_STEP, "", .attr = SGD, .in = {X("TC"), X("TC")}, .dense = true},
-    {LC_OP_SGD_STEP, "kept", .attr = SGD, .in = {X("TC"), X("TC"), X("TC"), BOOL("TC")}, .dense = true},
+    {LC_OP_SGD_STEP, "kept", .attr = SGD, .in = {X("TC"), X("TC"), X("TC"), BITS}, .dense = true},
+    {LC_OP_ZERO_PRUNED, "", .in = {X("TC"), BITS}, .dense = true},
 };
 const int op_case_count = sizeof op_cases / sizeof *op_cases;
 
@@ -238,16 +240,16 @@ const int op_case_count = sizeof op_cases / sizeof *op_cases;
 
 int64_t op_size(int set, char letter) {
     /* S: keys in attention, and the side of square matrices. P: how many are chosen, never more than C or T. R: pairs
-     * of columns that are turned, 2 R <= D. */
+     * of columns that are turned, 2 R <= D. 8: bytes for T C bits. */
     static const struct {
         char letter;
         int64_t size[OP_SIZE_SETS];
     } sizes[] = {
-        {'B', {2, 1, 3, 1, 2}},    {'T', {3, 7, 17, 1, 66}},  {'C', {4, 5, 67, 1, 771}}, {'H', {4, 6, 6, 1, 4}},
-        {'G', {2, 3, 2, 1, 2}},    {'D', {2, 5, 16, 1, 64}},  {'S', {4, 9, 33, 1, 129}}, {'V', {5, 11, 129, 1, 517}},
-        {'O', {3, 9, 35, 1, 259}}, {'I', {4, 7, 67, 1, 258}}, {'M', {2, 5, 33, 1, 129}}, {'K', {4, 13, 65, 1, 300}},
-        {'N', {3, 9, 31, 1, 130}}, {'L', {6, 4, 21, 1, 70}},  {'P', {2, 3, 5, 1, 37}},   {'R', {1, 2, 4, 0, 32}},
-        {'1', {1, 1, 1, 1, 1}},
+        {'B', {2, 1, 3, 1, 2}},    {'T', {3, 7, 17, 1, 66}},    {'C', {4, 5, 67, 1, 771}}, {'H', {4, 6, 6, 1, 4}},
+        {'G', {2, 3, 2, 1, 2}},    {'D', {2, 5, 16, 1, 64}},    {'S', {4, 9, 33, 1, 129}}, {'V', {5, 11, 129, 1, 517}},
+        {'O', {3, 9, 35, 1, 259}}, {'I', {4, 7, 67, 1, 258}},   {'M', {2, 5, 33, 1, 129}}, {'K', {4, 13, 65, 1, 300}},
+        {'N', {3, 9, 31, 1, 130}}, {'L', {6, 4, 21, 1, 70}},    {'P', {2, 3, 5, 1, 37}},   {'R', {1, 2, 4, 0, 32}},
+        {'1', {1, 1, 1, 1, 1}},    {'8', {2, 5, 143, 1, 6361}},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i].letter == letter) return sizes[i].size[set];
@@ -330,6 +332,8 @@ static lc_dtype dtype_of(op_fill fill, lc_dtype real) {
     switch (fill) {
     case FILL_BOOL:
         return LC_BOOL;
+    case FILL_BITS:
+        return LC_U8;
     case FILL_INDEX:
     case FILL_LABEL:
     case FILL_COUNT:
@@ -378,6 +382,9 @@ static void fill_element(const op_input *in, int set, lc_stream *stream, lc_tens
         break;
     case FILL_BOOL:
         lc_set_i64(t, at, u < 0.66);
+        break;
+    case FILL_BITS:
+        lc_set_i64(t, at, (int64_t)lc_stream_below(stream, 256));
         break;
     case FILL_INDEX:
         lc_set_i64(t, at, (int64_t)lc_stream_below(stream, (uint64_t)limit));

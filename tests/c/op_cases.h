@@ -18,6 +18,7 @@ typedef enum op_fill {
     FILL_GRAM,     /* z z^T + 1: positive definite */
     FILL_TRIANGLE, /* normal / 4, and 2 more on the diagonal: solves stay tame */
     FILL_BOOL,     /* bool, two thirds true */
+    FILL_BITS,     /* u8: packed bits */
     FILL_INDEX,    /* i64 in 0..size of `limit` - 1 */
     FILL_LABEL,    /* as INDEX, every third one -100 */
     FILL_COUNT,    /* i64, -9..9 */

@@ -346,7 +346,8 @@ static void check_updates(lc_dtype dtype) {
             sgd = {.a = 0.1, .b = 0.9, .e = 0.01, .f = 2};
     for (int masked = 0; masked < 2; masked++)
         for (int step = 1; step <= 3; step++) {
-            lc_tensor *side[3][4], *g = RANDOM(dtype, 1, "g", n), *keep = masked ? RANDOM(LC_BOOL, 1, "keep", n) : NULL;
+            lc_tensor *side[3][4], *g = RANDOM(dtype, 1, "g", n),
+                                   *keep = masked ? RANDOM(LC_U8, 20, "keep", n / 8 + 1) : NULL;
             for (int i = 0; i < 3; i++) {
                 side[i][0] = RANDOM(dtype, 1, "w", n), side[i][1] = RANDOM(dtype, 0.1, "m", n),
                 side[i][2] = fresh(dtype, 1, &n);

@@ -90,7 +90,7 @@ static void a_held_mask_survives(const lc_recipe *recipe) {
     CHECK_OK(lc_param_init(&p, "weight", leaf, false));
     CHECK_OK(lc_tensor_new(LC_BOOL, 2, (int64_t[]){2, N / 2}, LC_CPU, &mask));
     for (int i = 0; i < N; i++) lc_set_i64(mask, i, keep[i]);
-    CHECK_OK(lc_param_hold(&p, mask, false));
+    CHECK_OK(lc_param_hold_bools(&p, mask, false));
     CHECK_OK(lc_optim_add(&o, p.name, p.leaf, &p, recipe, NULL));
     double norm = 0, square = 0, want[N];
     give_gradient(leaf, 1);

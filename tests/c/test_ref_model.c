@@ -7,6 +7,7 @@
 
 #define F32 LC_F32
 #define F64 LC_F64
+#define U8 LC_U8
 #define I64 LC_I64
 #define BOOL LC_BOOL
 
@@ -281,7 +282,7 @@ static void test_cross_entropy(void) {
 }
 
 static void test_updates(void) {
-    lc_tensor *keep = tensor(BOOL, SHAPE(2), VALUES(1, 0)), *g = tensor(F64, SHAPE(2), VALUES(3, NAN));
+    lc_tensor *keep = tensor(U8, SHAPE(1), VALUES(1)), *g = tensor(F64, SHAPE(2), VALUES(3, NAN)); /* keep: 1, 0 */
     CHECK_TENSOR(RUN(LC_OP_SQUARE_SUM, NULL, g, keep), F64, SCALAR, VALUES(9), 0);
     CHECK_TENSOR(RUN(LC_OP_SQUARE_SUM, NULL, g), F64, SCALAR, VALUES(NAN), 0);
 
@@ -311,7 +312,14 @@ static void test_updates(void) {
     CHECK_OK(lc_run(LC_OP_SGD_STEP, &sgd, bare_in, 4, NULL));
     CHECK_NEAR(element(s, 0), before - 0.1 * (3 + 0.5 * before), 1e-15);
     CHECK_REFUSED(LC_OP_SGD_STEP, &sgd, LC_EDTYPE, "keep is f64", s, g, NULL, w);
+    CHECK_REFUSED(LC_OP_SGD_STEP, &sgd, LC_ESHAPE, "keep is (2); it must be (1)", s, g, NULL,
+                  tensor(U8, SHAPE(2), VALUES(1, 1)));
     CHECK_REFUSED(LC_OP_SGD_STEP, (&(lc_attr){.n = 0}), LC_EINVAL, "steps count from 1", s, g);
+
+    lc_tensor *ten = tensor(F64, SHAPE(2, 5), VALUES(1, 2, NAN, 4, 5, 6, 7, 8, 9, 10));
+    CHECK_OK(lc_run(LC_OP_ZERO_PRUNED, NULL, (lc_tensor *[]){ten, tensor(U8, SHAPE(2), VALUES(0xfb, 1))}, 2, NULL));
+    CHECK_TENSOR(ten, F64, SHAPE(2, 5), VALUES(1, 2, 0, 4, 5, 6, 7, 8, 9, 0), 0);
+    CHECK_REFUSED(LC_OP_ZERO_PRUNED, NULL, LC_ESHAPE, "keep is (1); it must be (2)", ten, keep);
     drop_all();
 }
 

@@ -284,11 +284,11 @@ static void test_on_model(bool swap, bool reconstruct) {
     CHECK_OK(refine_half(b, dense, &o, &mask[2]));
     lc_param *p = lc_selected_layer(a, 0)->weight, *r = lc_selected_layer(b, 0)->weight;
     int64_t n = lc_numel(p->leaf), zeros = 0;
-    bool same_mask = memcmp(lc_data(mask[1]->entries[0].keep), lc_data(r->held), (size_t)n) == 0;
+    bool same_mask = lc_bits_equal(mask[1]->entries[0].keep, r->held);
     CHECK(same_mask != swap);
-    CHECK(memcmp(lc_data(p->held), lc_data(r->held), (size_t)n) == 0);
+    CHECK(lc_bits_equal(p->held, r->held));
     CHECK_SAME(p->leaf, r->leaf, 0);
-    CHECK_SAME(mask[2]->entries[0].keep, r->held, 0);
+    CHECK(lc_bits_equal(mask[2]->entries[0].keep, r->held));
     CHECK_OK(lc_param_zeros(r, &zeros));
     CHECK(zeros == n / 2);
     lc_snapshot_release(dense);

@@ -1,9 +1,9 @@
-/* test_tensor.c: dtypes, views and the strided walk, against brute force. */
+/* test_tensor.c: dtypes, views, the strided walk and packed bits, against brute force. */
 #include "check.h"
 
 #include "base/memory.h"
 #include "base/random.h"
-#include "tensor/tensor.h"
+#include "tensor/bits.h"
 
 static void test_halves(void) {
     bool round_trip = true, nearest = true;
@@ -157,12 +157,71 @@ static void test_iter(void) {
     lc_tensor_release(row);
 }
 
+/* -- packed bits ------------------------------------------------------------------------------- */
+
+static lc_tensor *random_bools(int64_t n, const char *name) {
+    lc_stream s = lc_stream_make(3, name);
+    lc_tensor *t = NULL;
+    CHECK_OK(lc_tensor_new(LC_BOOL, 2, (int64_t[]){1, n}, LC_CPU, &t));
+    for (int64_t i = 0; i < n; i++) LC_DATA(uint8_t, t)[i] = (uint8_t)lc_stream_below(&s, 2);
+    return t;
+}
+
+/* Bit i of `got` is op(x[i], y[i]) for all i, and the count is that of the ones; loose bits would be counted too. */
+static bool bits_are(const lc_bits *got, char op, const lc_tensor *x, const lc_tensor *y) {
+    int64_t n = lc_numel(x), count = 0;
+    bool right = lc_bits_numel(got) == n && lc_bits_same_shape(got, x);
+    for (int64_t i = 0; i < n; i++) {
+        int a = LC_DATA(uint8_t, x)[i], b = LC_DATA(uint8_t, y)[i];
+        int want = op == '=' ? a : op == '&' ? a & b : op == '|' ? a | b : op == '~' ? !a : 1;
+        right = right && lc_bit(LC_DATA(uint8_t, got->bytes), i) == want;
+        count += want;
+    }
+    return right && lc_bits_count(got) == count;
+}
+
+static void check_bits(int64_t n) {
+    lc_tensor *x = random_bools(n, "x"), *y = random_bools(n, "y"), *back = NULL;
+    lc_bits *a = NULL, *b = NULL, *again = NULL, *made[4] = {NULL};
+    CHECK_OK(lc_bits_pack(x, &a));
+    CHECK_OK(lc_bits_pack(y, &b));
+    CHECK_OK(lc_bits_unpack(a, &back));
+    CHECK_OK(lc_bits_pack(back, &again));
+    CHECK(memcmp(lc_data(back), lc_data(x), (size_t)n) == 0 && lc_bits_equal(a, again));
+    CHECK_OK(lc_bits_and(a, b, &made[0]));
+    CHECK_OK(lc_bits_or(a, b, &made[1]));
+    CHECK_OK(lc_bits_not(a, &made[2]));
+    CHECK_OK(lc_bits_ones(2, x->shape, &made[3]));
+    CHECK(bits_are(a, '=', x, y) && bits_are(made[0], '&', x, y) && bits_are(made[1], '|', x, y));
+    CHECK(bits_are(made[2], '~', x, y) && bits_are(made[3], '1', x, y));
+    CHECK(n == 0 || !lc_bits_equal(a, made[2]));
+    for (int k = 0; k < 4; k++) lc_bits_release(made[k]);
+    lc_bits_release(a);
+    lc_bits_release(b);
+    lc_bits_release(again);
+    lc_tensor_release(x);
+    lc_tensor_release(y);
+    lc_tensor_release(back);
+}
+
+static void test_bits(void) {
+    static const int64_t sizes[] = {0, 1, 7, 8, 9, 63, 64, 65, 1000, 300001};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) check_bits(sizes[i]);
+    lc_tensor *numbers = NULL;
+    lc_bits *none = NULL;
+    CHECK_OK(lc_tensor_zeros(LC_U8, 1, (int64_t[]){3}, LC_CPU, &numbers));
+    CHECK_MESSAGE(lc_bits_pack(numbers, &none), LC_EDTYPE, "a mask is a bool tensor (a comparison makes one), not u8");
+    CHECK(none == NULL);
+    lc_tensor_release(numbers);
+}
+
 int main(void) {
     size_t before = lc_memory_get().live;
     test_halves();
     test_reshape();
     test_views();
     test_iter();
+    test_bits();
     CHECK(lc_memory_get().live == before);
     return check_done();
 }

@@ -62,6 +62,7 @@ static const lc_backend cpu = {
             [LC_OP_SQUARE_SUM] = cpu_square_sum,
             [LC_OP_ADAMW_STEP] = cpu_adamw_step,
             [LC_OP_SGD_STEP] = cpu_sgd_step,
+            [LC_OP_ZERO_PRUNED] = cpu_zero_pruned,
         },
 };
 

@@ -59,6 +59,7 @@ lc_status cpu_linear_cross_entropy(const lc_call *call); /* attr.add: dw is adde
 /* update.c */
 lc_status cpu_adamw_step(const lc_call *call);
 lc_status cpu_sgd_step(const lc_call *call);
+lc_status cpu_zero_pruned(const lc_call *call);
 lc_status cpu_square_sum(const lc_call *call);
 /* embedding.c */
 lc_status cpu_embedding(const lc_call *call);

@@ -1,5 +1,5 @@
-/* ref_update.c: optimizer steps, which write into their inputs. What `keep` masks out is set to zero, moments included,
- * so that a pruned weight never comes back.
+/* ref_update.c: optimizer steps, which write into their inputs. What `keep` (packed bits) masks out is set to zero,
+ * moments included, so that a pruned weight never comes back.
  *
  *   ADAMW_STEP  w, g, m, v, keep?      a = learning rate, b = beta1, c = beta2, d = eps, e = weight decay, f = what g
  * is multiplied by first (clipping), n = number of this step, from 1.  As torch.optim.AdamW: w -= lr decay w;  m =
@@ -9,11 +9,15 @@
 #include "ops/ref/ref.h"
 #include <math.h>
 
+static bool is_kept(const lc_tensor *keep, int64_t i) {
+    return !keep || ((int64_t)ref_flat(keep, i / 8) >> i % 8 & 1);
+}
+
 lc_status lc_ref_square_sum(const lc_call *call) {
     const lc_tensor *g = call->in[0], *keep = call->in[1];
     double sum = 0;
     for (int64_t i = 0, n = lc_numel(g); i < n; i++)
-        if (ref_kept(keep, i)) sum += ref_flat(g, i) * ref_flat(g, i);
+        if (is_kept(keep, i)) sum += ref_flat(g, i) * ref_flat(g, i);
     lc_set_f64(call->out[0], call->out[0]->offset, sum);
     return LC_OK;
 }
@@ -29,7 +33,7 @@ lc_status lc_ref_adamw_step(const lc_call *call) {
     double correction1 = 1 - pow(beta1, (double)attr->n), correction2 = 1 - pow(beta2, (double)attr->n);
     for (int64_t i = 0, n = lc_numel(w); i < n; i++) {
         double wi = 0, mi = 0, vi = 0;
-        if (ref_kept(keep, i)) {
+        if (is_kept(keep, i)) {
             double gi = ref_flat(g, i) * attr->f;
             mi = beta1 * ref_flat(m, i) + (1 - beta1) * gi;
             vi = beta2 * ref_flat(v, i) + (1 - beta2) * gi * gi;
@@ -48,7 +52,7 @@ lc_status lc_ref_sgd_step(const lc_call *call) {
     const lc_attr *attr = call->attr;
     for (int64_t i = 0, n = lc_numel(w); i < n; i++) {
         double wi = 0, step = 0;
-        if (ref_kept(keep, i)) {
+        if (is_kept(keep, i)) {
             step = ref_flat(g, i) * attr->f + attr->e * ref_flat(w, i);
             if (momentum && attr->n > 1) step += attr->b * ref_flat(momentum, i);
             wi = ref_flat(w, i) - attr->a * step;
@@ -56,5 +60,12 @@ lc_status lc_ref_sgd_step(const lc_call *call) {
         set_flat(w, i, wi);
         set_flat(momentum, i, step);
     }
+    return LC_OK;
+}
+
+lc_status lc_ref_zero_pruned(const lc_call *call) {
+    lc_tensor *w = call->in[0];
+    for (int64_t i = 0, n = lc_numel(w); i < n; i++)
+        if (!is_kept(call->in[1], i)) set_flat(w, i, 0);
     return LC_OK;
 }
