@@ -1,5 +1,5 @@
-"""Makes tests/golden/tokenizer_json.lua and tests/golden/tokenizer_json/: what the `tokenizers` package makes of hard texts with tokenizer.json
-files in the styles of today's models: their patterns, normalizers, added tokens and decoders around small vocabularies.
+"""Makes tests/golden/tokenizer_json/: tokenizer.json files in the styles of today's models - their patterns, normalizers, added tokens and
+decoders around small vocabularies - and, in cases.lua beside each, what the `tokenizers` package makes of hard texts with it.
 
 Run: python tests/golden/tokenizer_json.py
 """
@@ -111,12 +111,12 @@ def cases(tokenizer):
         valid = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
         ids = tokenizer.encode(valid).ids
         back = tokenizer.decode(ids, skip_special_tokens=False)
-        yield f"    {{ {quoted(text)}, {table(ids)}{'' if back == text else ', ' + quoted(back)} }},\n"
+        yield f"  {{ {quoted(text)}, {table(ids)}{'' if back == text else ', ' + quoted(back)} }},\n"
 
 
 def main():
     text = " ".join(sentences(random.Random(7), 150))
-    out = ["-- Made by tests/golden/tokenizer_json.py: see there. Each case: text, ids, the ids' text where it is another.\nreturn {\n"]
+    head = "-- Made by tests/golden/tokenizer_json.py: see there. Each case: text, ids, the ids' text where it is another.\nreturn {\n"
     for name, tokenizer in shapes(text):
         directory = HERE / "tokenizer_json" / name
         directory.mkdir(parents=True, exist_ok=True)
@@ -124,8 +124,7 @@ def main():
         if name == "smollm":  # the older layout of merges
             parts["model"]["merges"] = [" ".join(pair) for pair in parts["model"]["merges"]]
         (directory / "tokenizer.json").write_text(json.dumps(parts, ensure_ascii=False))
-        out += [f"  {name} = {{\n", *cases(tokenizer), "  },\n"]
-    (HERE / "tokenizer_json.lua").write_text("".join(out) + "}\n")
+        (directory / "cases.lua").write_text(head + "".join(cases(tokenizer)) + "}\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 -- tests/golden/gguf_models.py) and llama2.c.
 
 local lc = require "lacuna"
+local files = require "lacuna.core.files"
 local temporary = dofile "tests/temporary.lua"
 local GOLDEN = "tests/golden/"
 local STORIES = "../shared/data/models/stories260K"
@@ -26,12 +27,7 @@ local function write(path, data)
   file:close()
 end
 
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local data = file:read "a"
-  file:close()
-  return data
-end
+local read = files.read
 
 describe("a GGUF model", function()
   local ids = { { 1, 5, 7, 2, 9, 30, 41, 3, 8 } }

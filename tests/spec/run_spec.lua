@@ -1,5 +1,6 @@
 -- Runs: what the directory holds, stages, run.state, the comparison of logs, claims, tables and plots.
 
+local files = require "lacuna.core.files"
 local cli = dofile "tests/cli.lua"
 local temporary = dofile "tests/temporary.lua"
 local json = require "lacuna.json"
@@ -29,13 +30,7 @@ local function recipe(text, options)
   return cli.run(("--out %s %s %s"):format(root, options or "", recipe_path))
 end
 
-local function read(name)
-  local file = io.open(root .. "/my-run/" .. name, "rb")
-  if not file then return nil end
-  local text = file:read "a"
-  file:close()
-  return text
-end
+local function read(name) return files.read(root .. "/my-run/" .. name) end
 
 local function succeeds(result)
   assert.equal("", result.err)

@@ -3,25 +3,17 @@
 
 local lc = require "lacuna"
 local golden = dofile "tests/golden/text.lua"
+local files = require "lacuna.core.files"
 local temporary = dofile "tests/temporary.lua"
 
 local shared = os.getenv "LACUNA_SHARED" or "../shared/data"
-
---- The whole file, or nil.
-local function read_file(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local text = file:read "a"
-  file:close()
-  return text
-end
 
 local function ids_of(tokenizer, text)
   local ids = tokenizer:encode(text)
   return ids.shape[1] == 0 and {} or ids:totable()
 end
 
-local function remove(directory) require("lacuna.core.files").remove_tree(directory) end
+local function remove(directory) files.remove_tree(directory) end
 
 describe("the tokenizers package agrees on", function()
   for name, cases in pairs(golden.shapes) do
@@ -65,8 +57,8 @@ end)
 
 describe("GPT-2's tokenizer", function()
   local directory = shared .. "/tokenizers/gpt2"
-  local wiki = read_file(shared .. "/wikitext-2-raw/wiki.test.raw")
-  local present = wiki and read_file(directory .. "/vocab.json")
+  local wiki = files.read(shared .. "/wikitext-2-raw/wiki.test.raw")
+  local present = wiki and files.read(directory .. "/vocab.json")
   local reason = "the shared data is not at " .. shared .. " (LACUNA_SHARED)"
 
   it("makes 286,221 tokens of WikiText-2's test text, and 287,644 of its joined rows", function()
@@ -82,7 +74,7 @@ describe("GPT-2's tokenizer", function()
 
   it("gives the published ids of 47 awkward texts", function()
     local vectors = shared .. "/tokenizers/vectors/ggml-vocab-gpt-2.gguf"
-    local inputs, outputs = read_file(vectors .. ".inp"), read_file(vectors .. ".out")
+    local inputs, outputs = files.read(vectors .. ".inp"), files.read(vectors .. ".out")
     if not (present and inputs and outputs) then return pending(reason) end
     local tokenizer, count = lc.tokenizer(directory), 0
     local expected = (outputs .. "\n"):gmatch "([^\n]*)\n"
@@ -97,14 +89,14 @@ describe("GPT-2's tokenizer", function()
 
   it("has OPT's order of ids, and its </s> in front where the configuration says so", function()
     local opt = shared .. "/tokenizers/opt"
-    if not read_file(opt .. "/vocab.json") then return pending(reason) end
+    if not files.read(opt .. "/vocab.json") then return pending(reason) end
     local plain = lc.tokenizer(opt)
     assert.same({ 31414, 6, 127, 2335, 16, 11962 }, ids_of(plain, "Hello, my dog is cute"))
     local copy = temporary(".opt")
-    require("lacuna.core.files").make_dirs(copy)
+    files.make_dirs(copy)
     for _, name in ipairs { "vocab.json", "merges.txt" } do
       local file = assert(io.open(copy .. "/" .. name, "wb"))
-      file:write(read_file(opt .. "/" .. name))
+      file:write(files.read(opt .. "/" .. name))
       file:close()
     end
     local file = assert(io.open(copy .. "/tokenizer_config.json", "wb"))

@@ -1,19 +1,13 @@
 -- tokenizer.json in the styles of today's models, against the answers of the `tokenizers` package
--- (tests/golden/tokenizer_json.lua, made by tests/golden/tokenizer_json.py); saving word for word; messages that name
+-- (tests/golden/tokenizer_json, made by tests/golden/tokenizer_json.py); saving word for word; messages that name
 -- what is not known.
 
 local lc = require "lacuna"
 local files = require "lacuna.core.files"
 local json = require "lacuna.json"
 local temporary = dofile "tests/temporary.lua"
-local golden = dofile "tests/golden/tokenizer_json.lua"
 
-local function read_file(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "a"
-  file:close()
-  return text
-end
+local GOLDEN = "tests/golden/tokenizer_json/"
 
 --- A directory with the given files, name -> text.
 local function directory_with(contents)
@@ -33,9 +27,10 @@ local function ids_of(tokenizer, text, options)
 end
 
 describe("the tokenizers package agrees on", function()
-  for name, cases in pairs(golden) do
+  for _, name in ipairs(files.list(GOLDEN)) do
+    local cases = dofile(GOLDEN .. name .. "/cases.lua")
     it(("%d texts, encoded and decoded, of a tokenizer in the style %s"):format(#cases, name), function()
-      local tokenizer = lc.tokenizer("tests/golden/tokenizer_json/" .. name)
+      local tokenizer = lc.tokenizer(GOLDEN .. name)
       for _, case in ipairs(cases) do
         local text, ids, decoded = case[1], case[2], case[3] or case[1]
         assert.same(ids, ids_of(tokenizer, text), ("text %q"):format(text))
@@ -49,16 +44,16 @@ describe("a loaded tokenizer.json", function()
   it("is saved word for word, with its configuration", function()
     local config = '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|end|>", "extra": [1, 2.50]}\n'
     local template = "{{ messages }}\n"
-    local source = read_file "tests/golden/tokenizer_json/llama3/tokenizer.json"
+    local source = files.read(GOLDEN .. "llama3/tokenizer.json")
     local from = directory_with { ["tokenizer.json"] = source, ["tokenizer_config.json"] = config,
                                   ["chat_template.jinja"] = template }
     local tokenizer = lc.tokenizer(from)
     files.remove_tree(from)
     local to = temporary(".tokenizer")
     tokenizer:save(to)
-    assert.equal(source, read_file(to .. "/tokenizer.json"))
-    assert.equal(config, read_file(to .. "/tokenizer_config.json"))
-    assert.equal(template, read_file(to .. "/chat_template.jinja"))
+    assert.equal(source, files.read(to .. "/tokenizer.json"))
+    assert.equal(config, files.read(to .. "/tokenizer_config.json"))
+    assert.equal(template, files.read(to .. "/chat_template.jinja"))
     local back = lc.tokenizer(to)
     files.remove_tree(to)
     assert.equal(tokenizer:hash(), back:hash())
@@ -67,8 +62,8 @@ describe("a loaded tokenizer.json", function()
 
   it("without a configuration gets one that says how texts begin and end", function()
     local to = temporary(".tokenizer")
-    lc.tokenizer("tests/golden/tokenizer_json/llama2"):save(to)
-    local config = json.decode(read_file(to .. "/tokenizer_config.json"), "config")
+    lc.tokenizer(GOLDEN .. "llama2"):save(to)
+    local config = json.decode(files.read(to .. "/tokenizer_config.json"), "config")
     files.remove_tree(to)
     assert.equal("PreTrainedTokenizerFast", config.tokenizer_class)
     assert.equal("<s>", config.bos_token)
@@ -77,8 +72,8 @@ describe("a loaded tokenizer.json", function()
   end)
 
   it("begins texts as its configuration says, once", function()
-    local source = read_file "tests/golden/tokenizer_json/llama3/tokenizer.json"
-    local begin = lc.tokenizer("tests/golden/tokenizer_json/llama3"):id "<|begin|>"
+    local source = files.read(GOLDEN .. "llama3/tokenizer.json")
+    local begin = lc.tokenizer(GOLDEN .. "llama3"):id "<|begin|>"
     local function first_of(config)
       local directory = directory_with { ["tokenizer.json"] = source, ["tokenizer_config.json"] = config }
       local tokenizer = lc.tokenizer(directory)
@@ -98,7 +93,7 @@ describe("a loaded tokenizer.json", function()
 end)
 
 describe("what is not known in a tokenizer.json", function()
-  local source = json.decode(read_file "tests/golden/tokenizer_json/smollm/tokenizer.json", "source")
+  local source = json.decode(files.read(GOLDEN .. "smollm/tokenizer.json"), "source")
 
   --- Expects that the tokenizer with `change` made to it is refused with that message.
   local function refuses(message, change, config)
