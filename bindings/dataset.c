@@ -185,13 +185,26 @@ static int split(lua_State *L) {
 static const lcl_option sample_rows[] = {{"seed", LCL_ANY, .doc = "of the choice; default: the dataset's"}, {0}};
 static const lcl_option_set sample_set = {"sample", sample_rows};
 
+/* Windows of a short text cover it several times over, which a large count would hide. */
+static void warn_of_overlap(lua_State *L, const lc_dataset *d, int64_t n) {
+    lc_origin origin = lc_dataset_origin(d);
+    int64_t tokens = origin.last - origin.first, length = lc_dataset_length(d);
+    if (lc_dataset_per(d) != LC_PER_WINDOW || n <= tokens / length) return;
+    lua_pushfstring(L, "sample: %I windows of %I tokens are more than the %I tokens of text: they overlap",
+                    (LUAI_UACINT)n, (LUAI_UACINT)length, (LUAI_UACINT)tokens);
+    lua_warning(L, lua_tostring(L, -1), 0);
+    lua_pop(L, 1);
+}
+
 static int sample(lua_State *L) {
     lc_dataset *d = check(L);
     int64_t n = lcl_integer(L, 2), none;
     lcl_options(L, 3, &sample_set, &none);
     int64_t seed = integer_option(L, 3, "seed", seed_of(L, 1));
     lc_dataset **slot = push_dataset(L, seed_of(L, 1));
-    return lcl_done(L, lc_dataset_sample(d, n, (uint64_t)seed, slot), 1);
+    lcl_done(L, lc_dataset_sample(d, n, (uint64_t)seed, slot), 0);
+    warn_of_overlap(L, d, n);
+    return 1;
 }
 
 static int tokens(lua_State *L) {
@@ -229,7 +242,8 @@ static const lcl_function methods[] = {
      "The first share of the tokens (of the documents) and the rest; windows are cut anew, so that no token is in "
      "both."},
     {"sample", sample, "dataset:sample(n, {seed}) -> dataset",
-     "n random examples. Windows begin anywhere; documents are drawn without repeats.", &sample_set},
+     "n random examples. Windows begin anywhere, and a warning says so where they must overlap; documents are drawn "
+     "without repeats.", &sample_set},
     {"batches", batches, "dataset:batches {batch, epoch, shuffle, seed} -> iterator",
      "Gives one epoch's batches {ids, labels, attention_mask}, (B, T) each; the last may be smaller.", &batches_set},
     {"tokens", tokens, "dataset:tokens() -> ids", "All tokens in order, an i64 tensor of one dimension."},

@@ -58,13 +58,34 @@ static bool prunes_nothing_more(const lc_turn *turn) {
     return !turn->stats->layer->weight->held && !memchr(lc_data(turn->keep), 0, n);
 }
 
-lc_status lc_check_finite(const char *name, const char *layer, const lc_tensor *W) {
-    int64_t I = W->shape[1];
-    for (int64_t k = 0; k < lc_numel(W); k++)
-        if (!isfinite(lc_get_f64(W, lc_position(W, k))))
-            return lc_fail(LC_EINVAL, "%s: %s: the weight at row %lld, column %lld is not finite", name, layer,
-                           (long long)(k / I + 1), (long long)(k % I + 1));
+static lc_status all_finite(lc_tensor *W, bool *yes) {
+    lc_tensor *finite = NULL, *all = NULL;
+    LC_TRY(lc_run(LC_OP_IS_FINITE, NULL, &W, 1, &finite));
+    lc_status status = lc_run(LC_OP_ALL, &(lc_attr){.dim = -1}, &finite, 1, &all);
+    lc_tensor_release(finite);
+    LC_TRY(status);
+    *yes = lc_get_i64(all, all->offset) != 0;
+    lc_tensor_release(all);
     return LC_OK;
+}
+
+lc_status lc_check_finite(const char *name, const char *layer, lc_tensor *W) {
+    bool finite = false;
+    LC_TRY(all_finite(W, &finite));
+    int64_t I = W->shape[1], k = 0;
+    if (finite) return LC_OK;
+    while (isfinite(lc_get_f64(W, lc_position(W, k)))) k++;
+    return lc_fail(LC_EINVAL, "%s: %s: the weight at row %lld, column %lld is not finite", name, layer,
+                   (long long)(k / I + 1), (long long)(k % I + 1));
+}
+
+/* Weights of 1e38 are finite, and what a solver makes of them may not be. */
+static lc_status check_result(const lc_turn *turn) {
+    bool finite = false;
+    LC_TRY(all_finite(turn->W, &finite));
+    if (finite) return LC_OK;
+    return lc_fail(LC_ENUMERIC, "%s: %s: the weights that were found are not finite; the layer is unchanged", turn->name,
+                   turn->stats->layer->name);
 }
 
 /* Cannot fail: a leaf is contiguous, and W is like it. */
@@ -124,6 +145,7 @@ static lc_status solve_layer(const job *j, lc_solver solve, void *context, const
     LC_GOTO(failed, starting_weight(j, p, &turn.W));
     LC_GOTO(failed, lc_tensor_new(LC_BOOL, 2, p->leaf->shape, LC_CPU, &turn.keep));
     LC_GOTO(failed, solve_turn(j, solve, context, &turn));
+    LC_GOTO(failed, check_result(&turn));
     LC_GOTO(failed, lc_bits_pack(turn.keep, &j->keep[i]));
     if (!prunes_nothing_more(&turn)) status = write_layer(j, i, turn.W);
 failed:

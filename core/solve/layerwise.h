@@ -30,7 +30,7 @@ lc_status lc_prune_layerwise(lc_calibration *c, lc_solver solve, void *context, 
                              lc_mask **out);
 
 /* LC_EINVAL, with the place, unless all of the layer's weights are finite. */
-lc_status lc_check_finite(const char *name, const char *layer, const lc_tensor *W);
+lc_status lc_check_finite(const char *name, const char *layer, lc_tensor *W);
 /* Writes a layer's weight, W like its leaf and 0 where pruned, and from then on holds `keep` (NULL: leaves what is held
  * as it is). keep_values as in lc_prune_options. All of it or nothing. */
 lc_status lc_layer_write(lc_param *p, const lc_tensor *W, lc_bits *keep, bool keep_values);

@@ -17,9 +17,9 @@ lc_refine_options lc_refine_defaults(void) {
 /* -- one layer ----------------------------------------------------------------------------------------------------- */
 
 /* A copy in f64, to be changed. */
-static lc_status widen(const char *name, const char *layer, const lc_tensor *x, lc_tensor **out) {
+static lc_status widen(const char *name, const char *layer, lc_tensor *x, lc_tensor **out) {
     LC_TRY(lc_check_finite(name, layer, x));
-    return lc_run(LC_OP_COPY, &(lc_attr){.dtype = LC_F64}, (lc_tensor *[]){(lc_tensor *)x}, 1, out);
+    return lc_run(LC_OP_COPY, &(lc_attr){.dtype = LC_F64}, &x, 1, out);
 }
 
 /* H as it is, retained, or a damped copy. */
@@ -37,7 +37,7 @@ static lc_status damped(lc_tensor *H, const lc_refine_options *o, lc_tensor **ou
 }
 
 lc_status lc_refine(const char *name, const lc_layer_stats *stats, const lc_refine_options *o, int64_t group,
-                    const uint8_t *held, const lc_tensor *T, lc_tensor *W, lc_tensor *keep) {
+                    const uint8_t *held, lc_tensor *T, lc_tensor *W, lc_tensor *keep) {
     lc_tensor *H = NULL, *target = NULL, *weights = NULL;
     const char *layer = stats->layer->name;
     lc_status status;

@@ -21,7 +21,7 @@ lc_refine_options lc_refine_defaults(void);
 /* One layer. W (O, I), contiguous, is 0 where keep (bool) is; it is to do what T (O, I) did. `group` and `held`: of
  * lc_swap. Changes W, and with `swap` keep. LC_EINVAL, with the layer, for NaN and inf in W or T. */
 lc_status lc_refine(const char *name, const lc_layer_stats *stats, const lc_refine_options *options, int64_t group,
-                    const uint8_t *held, const lc_tensor *T, lc_tensor *W, lc_tensor *keep);
+                    const uint8_t *held, lc_tensor *T, lc_tensor *W, lc_tensor *keep);
 
 /* Refines the calibration's layers, one after another, towards their weights in `target`. A layer's support is the mask
  * it holds, or, where it holds none, what is not 0; a layer that is wholly kept is left alone. pattern "n:m" (NULL =

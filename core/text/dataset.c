@@ -174,6 +174,10 @@ int64_t lc_dataset_length(const lc_dataset *d) {
     return d->length;
 }
 
+lc_per lc_dataset_per(const lc_dataset *d) {
+    return d->per;
+}
+
 int64_t lc_dataset_stride(const lc_dataset *d) {
     return d->stride;
 }

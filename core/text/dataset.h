@@ -43,6 +43,7 @@ void lc_dataset_release(lc_dataset *d); /* NULL is fine */
 int64_t lc_dataset_count(const lc_dataset *d);  /* examples */
 int64_t lc_dataset_length(const lc_dataset *d); /* T */
 int64_t lc_dataset_stride(const lc_dataset *d);
+lc_per lc_dataset_per(const lc_dataset *d);
 lc_tokenizer *lc_dataset_tokenizer(const lc_dataset *d); /* borrowed */
 /* All tokens of the text in order, a beginning-of-text token first where the tokenizer adds one: what perplexity
  * protocols cut. */

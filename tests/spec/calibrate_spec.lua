@@ -389,6 +389,35 @@ describe("bad input to calibration", function()
     os.remove(file)
   end)
 
+  it("is warned of when more of it is asked for than there is", function()
+    local script = [[
+      local lc = require "lacuna"
+      local text = lc.dataset { tokenizer = lc.tokenizer.bytes(), text = ("abcdefgh"):rep(5), length = 8 }
+      text:sample(5)
+      text:split(0.5):sample(3)
+      lc.dataset({ tokenizer = lc.tokenizer.bytes(), text = "a\nb\nc", length = 8, per = "document" }):sample(3)
+    ]]
+    local file = temporary()
+    local handle = io.open(file, "w")
+    handle:write(script)
+    handle:close()
+    assert.equal("lacuna: warning: sample: 3 windows of 8 tokens are more than the 20 tokens of text: they overlap\n",
+      cli.shell(cli.program .. " " .. file).err)
+    os.remove(file)
+  end)
+
+  it("makes nothing that is not finite", function()
+    local model = lc.model { family = "gpt2", vocab_size = 50, n_positions = 16, n_embd = 16, n_layer = 1, n_head = 2 }
+    local down = model:linears "mlp.down"[1]
+    down.weight:copy_(lc.randn(down.weight.shape):clamp(-2, 2) * 1e38)
+    local before = down.weight:clone()
+    assert.matches("prune.alps: transformer.h.0.mlp.c_proj: the weights that were found are not finite; the layer is "
+      .. "unchanged", message(lc.prune.alps, model:linears(), { { ids = lc.randint(0, 50, { 4, 16 }) } },
+      { sparsity = 0.5 }), 1, true)
+    assert.equal(0.0, largest(down.weight - before))
+    assert.is_nil(down.held)
+  end)
+
   it("leaves the layer alone when its Hessian has no factor", function()
     local model = load()
     local few = { { ids = { { 1, 2, 3 } } } } -- 3 tokens for 16 inputs
