@@ -1,5 +1,5 @@
--- SparseGPT (Frantar, Alistarh 2023): columns go left to right, and those behind make up for what goes. U is the upper
--- Cholesky factor of the damped inverse Hessian: its row j is what pruning column j asks of the columns behind it.
+-- SparseGPT (Frantar, Alistarh 2023): columns go left to right, and those behind make up for what goes. Row j of U, with
+-- U^T U = H^-1, is what pruning column j asks of them. U is R^-1 for R R^T = H: Cholesky's factor from the last row up.
 local lc = require "lacuna"
 local p = lc.params {
   model = "gpt2", text = "wikitext2", length = 256, samples = 128, sparsity = 0.5, block = 128, damp = 0.01,
@@ -7,22 +7,22 @@ local p = lc.params {
 }
 --- Prunes W (O, I) in place, with H = 2 / windows times the sum of x x^T.
 local function solve(W, H, sparsity, block, damp)
-  local I, dead = W.shape[2], H:diagonal():eq(0)
+  local I, eye, dead = W.shape[2], lc.eye(W.shape[2]):to(H.dtype), H:diagonal():eq(0)
   W:masked_fill_(dead, 0)
   H = H + (dead * 1.0):diag()
-  H = H + lc.eye(I) * (damp * H:diagonal():mean())
-  local U = H:cholesky():cholesky_inverse():cholesky { upper = true }:to(W.dtype)
+  H = H + eye * (damp * H:diagonal():mean())
+  local U = H:flip(1):flip(2):cholesky():flip(1):flip(2):solve_triangular(eye, { upper = true }):to(W.dtype)
   for first = 1, I, block do
     local last = math.min(first + block - 1, I)
-    local w, u, E = W { {}, { first, last } }, U { { first, last }, { first, last } }, {}
-    local n = w:numel()
-    local pruned = 1 - (w / u:diagonal()):square():keep(n - math.floor(sparsity * n), { scope = "all" })
+    local w, u = W { {}, { first, last } }:t():clone(), U { { first, last }, { first, last } } -- a column is a row of w
+    local n, E = w:numel(), w:zeros_like()
+    local pruned = 1 - (w / u:diagonal():unsqueeze(2)):square():keep(n - math.floor(sparsity * n), { scope = "all" })
     for j = 1, #u do
-      E[j] = w { {}, j } * pruned { {}, j } / u[j][j]
-      w { {}, { j, -1 } }:sub_(E[j]:outer(u[j] { { j, -1 } }))
+      E[j]:copy_(w[j] * pruned[j] / u[j][j])
+      w { { j, -1 } }:addmm_(u { { j, j }, { j, -1 } }:t(), E { { j, j } }, { alpha = -1 })
     end
-    w:masked_fill_(pruned:eq(1), 0)
-    if last < I then W { {}, { last + 1, I } }:sub_(lc.stack(E, 2):matmul(U { { first, last }, { last + 1, I } })) end
+    W { {}, { first, last } }:copy_(w:masked_fill(pruned:eq(1), 0):t())
+    if last < I then W { {}, { last + 1, I } }:addmm_(E:t(), U { { first, last }, { last + 1, I } }, { alpha = -1 }) end
   end
 end
 local run, model = lc.run { name = "sparsegpt", params = p }, lc.load(p.model)

@@ -526,13 +526,16 @@ static void check_solvers(lc_dtype dtype) {
     int64_t n = 60;
     double tolerance = dtype == LC_F32 ? 1e-4 : 1e-12;
     lc_tensor *x = RANDOM(dtype, 1, "x", 200, n), *turned = transposed(x), *gram = NULL,
-              *b = RANDOM(dtype, 1, "b", n, 300), *l = NULL;
+              *b = RANDOM(dtype, 1, "b", n, 300), *band = RANDOM(dtype, 1, "band", n, 300), *l = NULL;
+    for (int64_t i = 0; i < n * 300; i++) /* zeros at both ends, and whole columns of them */
+        if (i < 20 * 300 || i >= 45 * 300 || i % 300 < 130) lc_set_f64(band, i, 0);
     CHECK_OK(lc_run(LC_OP_MATMUL, NULL, (lc_tensor *[]){turned, x}, 2, &gram));
     for (int i = 0; i < 8; i++) {
         lc_attr attr = {.upper = i & 1, .transpose = i & 2, .unit = i & 4};
         if (i < 2) compare(LC_OP_CHOLESKY, &attr, &gram, 1, tolerance);
         CHECK_OK(lc_run(LC_OP_CHOLESKY, &attr, &gram, 1, &l));
         if (!attr.unit) compare(LC_OP_SOLVE_TRIANGULAR, &attr, (lc_tensor *[]){l, b}, 2, tolerance);
+        if (!attr.unit) compare(LC_OP_SOLVE_TRIANGULAR, &attr, (lc_tensor *[]){l, band}, 2, tolerance);
         lc_tensor_release(l);
     }
     lc_tensor *bad[2] = {NULL}, *out = NULL;
@@ -544,7 +547,7 @@ static void check_solvers(lc_dtype dtype) {
     CHECK_MESSAGE(lc_run(LC_OP_CHOLESKY, NULL, &bad[1], 1, &out), LC_ENUMERIC, "row 3");
     lc_set_f64(bad[0], 4, 0);
     CHECK_MESSAGE(lc_run(LC_OP_SOLVE_TRIANGULAR, NULL, (lc_tensor *[]){bad[0], bad[0]}, 2, &out), LC_ENUMERIC, "row 2");
-    release_all((lc_tensor *[]){x, turned, gram, b, bad[0], bad[1]}, 6);
+    release_all((lc_tensor *[]){x, turned, gram, b, band, bad[0], bad[1]}, 7);
 }
 
 /* The one op without a kernel of its own is as fast as it needs to be. */

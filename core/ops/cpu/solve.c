@@ -69,17 +69,28 @@ typedef struct solve_job {
     lc_tensor *out;
 } solve_job;
 
+static bool is_zero_row(const solve_job *j, int64_t row, int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; c++)
+        if (lc_get_f64(j->out, j->out->offset + row * j->out->shape[1] + c) != 0) return false;
+    return true;
+}
+
+/* Where a right-hand side begins with zeros, in the order of substitution, so does its solution: half of the work when it
+ * is the identity. */
 static void solve_columns(void *context, int64_t begin, int64_t end) {
     const solve_job *j = context;
     int uplo = j->attr->upper ? LC_BLAS_UPPER : LC_BLAS_LOWER, diag = j->attr->unit ? LC_BLAS_UNIT : LC_BLAS_NON_UNIT;
-    int trans = j->attr->transpose ? LC_BLAS_TRANS : LC_BLAS_NO_TRANS, n = (int)j->a->shape[0],
-        m = (int)j->out->shape[1];
+    int trans = j->attr->transpose ? LC_BLAS_TRANS : LC_BLAS_NO_TRANS;
+    int64_t n = j->a->shape[0], m = j->out->shape[1], zeros = 0;
+    bool downwards = j->attr->upper == j->attr->transpose;
+    while (zeros < n && is_zero_row(j, downwards ? zeros : n - 1 - zeros, begin, end)) zeros++;
+    int64_t at = downwards ? zeros : 0;
     if (j->out->dtype == LC_F32)
-        j->blas->strsm(LC_BLAS_ROW_MAJOR, LC_BLAS_LEFT, uplo, trans, diag, n, (int)(end - begin), 1,
-                       LC_DATA(float, j->a), n, LC_DATA(float, j->out) + begin, m);
+        j->blas->strsm(LC_BLAS_ROW_MAJOR, LC_BLAS_LEFT, uplo, trans, diag, (int)(n - zeros), (int)(end - begin), 1,
+                       LC_DATA(float, j->a) + at * (n + 1), (int)n, LC_DATA(float, j->out) + at * m + begin, (int)m);
     else
-        j->blas->dtrsm(LC_BLAS_ROW_MAJOR, LC_BLAS_LEFT, uplo, trans, diag, n, (int)(end - begin), 1,
-                       LC_DATA(double, j->a), n, LC_DATA(double, j->out) + begin, m);
+        j->blas->dtrsm(LC_BLAS_ROW_MAJOR, LC_BLAS_LEFT, uplo, trans, diag, (int)(n - zeros), (int)(end - begin), 1,
+                       LC_DATA(double, j->a) + at * (n + 1), (int)n, LC_DATA(double, j->out) + at * m + begin, (int)m);
 }
 
 lc_status cpu_solve_triangular(const lc_call *call) {
