@@ -243,7 +243,8 @@ static const lcl_function methods[] = {
      "both."},
     {"sample", sample, "dataset:sample(n, {seed}) -> dataset",
      "n random examples. Windows begin anywhere, and a warning says so where they must overlap; documents are drawn "
-     "without repeats.", &sample_set},
+     "without repeats.",
+     &sample_set},
     {"batches", batches, "dataset:batches {batch, epoch, shuffle, seed} -> iterator",
      "Gives one epoch's batches {ids, labels, attention_mask}, (B, T) each; the last may be smaller.", &batches_set},
     {"tokens", tokens, "dataset:tokens() -> ids", "All tokens in order, an i64 tensor of one dimension."},

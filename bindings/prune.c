@@ -113,37 +113,43 @@ static lc_calibration *open_calibration(lua_State *L, const lcl_option_set *set,
     return lcl_calibration(L, set->function, layers, 2, &o->calibrate);
 }
 
-static int prune_wanda(lua_State *L) {
+static lc_status run_wanda(lc_calibration *c, const options *o, lc_mask **mask) {
+    return lc_prune_wanda(c, &o->common.core, mask);
+}
+
+static lc_status run_ria(lc_calibration *c, const options *o, lc_mask **mask) {
+    return lc_prune_ria(c, o->power, &o->common.core, mask);
+}
+
+static lc_status run_sparsegpt(lc_calibration *c, const options *o, lc_mask **mask) {
+    return lc_prune_sparsegpt(c, &o->sparsegpt, &o->common.core, mask);
+}
+
+/* (layers, data, options) -> mask. What the calibration holds is let go at once, not when Lua collects it. */
+static int prune_on_text(lua_State *L, const lcl_option_set *set, bool gram,
+                         lc_status (*run)(lc_calibration *, const options *, lc_mask **)) {
     lua_settop(L, 3);
-    options o = {0};
-    lc_calibration *c = open_calibration(L, &wanda_set, 3, &o);
+    options o = {.calibrate.gram = gram};
+    lc_calibration *c = open_calibration(L, set, 3, &o);
+    int calibration = lua_gettop(L);
     lc_mask **mask = lcl_push(L, &LCL_MASK);
     lua_State *outer = lcl_enter(L);
-    lc_status status = lc_prune_wanda(c, &o.common.core, mask);
+    lc_status status = run(c, &o, mask);
     lcl_leave(outer);
+    lcl_close(L, calibration);
     return lcl_done(L, status, 1);
+}
+
+static int prune_wanda(lua_State *L) {
+    return prune_on_text(L, &wanda_set, false, run_wanda);
 }
 
 static int prune_ria(lua_State *L) {
-    lua_settop(L, 3);
-    options o = {0};
-    lc_calibration *c = open_calibration(L, &ria_set, 3, &o);
-    lc_mask **mask = lcl_push(L, &LCL_MASK);
-    lua_State *outer = lcl_enter(L);
-    lc_status status = lc_prune_ria(c, o.power, &o.common.core, mask);
-    lcl_leave(outer);
-    return lcl_done(L, status, 1);
+    return prune_on_text(L, &ria_set, false, run_ria);
 }
 
 static int prune_sparsegpt(lua_State *L) {
-    lua_settop(L, 3);
-    options o = {.calibrate.gram = true};
-    lc_calibration *c = open_calibration(L, &sparsegpt_set, 3, &o);
-    lc_mask **mask = lcl_push(L, &LCL_MASK);
-    lua_State *outer = lcl_enter(L);
-    lc_status status = lc_prune_sparsegpt(c, &o.sparsegpt, &o.common.core, mask);
-    lcl_leave(outer);
-    return lcl_done(L, status, 1);
+    return prune_on_text(L, &sparsegpt_set, true, run_sparsegpt);
 }
 
 /* -- scores written in Lua ---------------------------------------------------------------------------------------- */
@@ -200,7 +206,7 @@ static int prune_by(lua_State *L) {
     else
         c = open_calibration(L, &by_set, 4, &o);
     if (!c && o.common.core.refine) lcl_error(L, "prune.by: swap and reconstruct need data to measure errors on");
-    int function = 3;
+    int function = 3, calibration = lua_gettop(L);
     lc_mask **mask = lcl_push(L, &LCL_MASK);
     bool recording = lc_set_recording(false);
     lua_State *outer = lcl_enter(L);
@@ -208,6 +214,7 @@ static int prune_by(lua_State *L) {
                          : lc_prune("prune.by", layers, score_layer, &function, &o.common.core, mask);
     lcl_leave(outer);
     lc_set_recording(recording);
+    if (c) lcl_close(L, calibration);
     return lcl_done(L, status, 1);
 }
 

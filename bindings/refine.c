@@ -19,9 +19,9 @@ static const lcl_option alps_rows[] = {
     LCL_SCOPE_ROW("layer"),
     LCL_SEQUENTIAL_ROW,
     LCL_REFINE_ROWS,
-    {"damp", LCL_NUMBER, offsetof(alps_options, alps.damp), .max = INFINITY, .fallback = "0.01",
+    {"damp", LCL_NUMBER, offsetof(alps_options, alps.damp), .max = 1e6, .fallback = "0.01",
      .doc = "share of the mean of H's diagonal that is added to it"},
-    {"epsilon", LCL_NUMBER, offsetof(alps_options, alps.epsilon), .max = INFINITY, .fallback = "0",
+    {"epsilon", LCL_NUMBER, offsetof(alps_options, alps.epsilon), .max = 1e300, .fallback = "0",
      .doc = "added to it after that"},
     {"rho", LCL_NUMBER, offsetof(alps_options, alps.rho), .min = 1e-6, .max = 1e6, .fallback = "0.1",
      .doc = "penalty that ADMM begins with"},
@@ -67,9 +67,9 @@ typedef struct refine_options {
 
 static const lcl_option reconstruct_rows[] = {
     REFINE_ROWS,
-    {"damp", LCL_NUMBER, offsetof(refine_options, core.damp), .max = INFINITY, .fallback = "0",
+    {"damp", LCL_NUMBER, offsetof(refine_options, core.damp), .max = 1e6, .fallback = "0",
      .doc = "share of the mean of H's diagonal that is added to it; 0 fits the text alone"},
-    {"epsilon", LCL_NUMBER, offsetof(refine_options, core.epsilon), .max = INFINITY, .fallback = "0",
+    {"epsilon", LCL_NUMBER, offsetof(refine_options, core.epsilon), .max = 1e300, .fallback = "0",
      .doc = "added to it after that"},
     {"iterations", LCL_INT, offsetof(refine_options, core.iterations), .min = 1, .max = 1e6, .fallback = "100",
      .doc = "of conjugate gradients, at most, where rows are too long to be solved directly"},

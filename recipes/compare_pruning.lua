@@ -25,7 +25,10 @@ local p = lc.params {
   toy = { sparsities = { 0.5 }, patterns = { "2:4" }, samples = 8, steps = 2, batch = 4, lr = 1e-3, tokens = 16 },
 }
 
-for _, method in ipairs(p.methods) do assert(lc.prune[method]) end -- a misspelt name is told now
+local others = { by = true, swap = true, reconstruct = true, allocate = true }
+for _, method in ipairs(p.methods) do -- a misspelt name is told now
+  assert(lc.prune[method] and not others[method], ("--methods: lc.prune.%s needs more than a sparsity"):format(method))
+end
 local targets = {}
 for _, sparsity in ipairs(p.sparsities) do targets[#targets + 1] = { sparsity = sparsity } end
 for _, pattern in ipairs(p.patterns) do targets[#targets + 1] = { pattern = pattern } end

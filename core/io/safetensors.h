@@ -3,13 +3,14 @@
 #ifndef LC_SAFETENSORS_H
 #define LC_SAFETENSORS_H
 
-#include "tensor/tensor.h"
+#include "tensor/bits.h"
 
 /* One tensor to write. */
 typedef struct lc_named {
     const char *name;
     lc_tensor *tensor; /* any strides: views and transposes are written as what they show */
     lc_dtype dtype;    /* cast on the way; LC_DTYPES = the tensor's own */
+    lc_bits *bits;     /* in place of a tensor: written as bool */
 } lc_named;
 typedef struct lc_pair {
     const char *key, *value;

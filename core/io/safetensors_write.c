@@ -37,6 +37,7 @@ const lc_stored_type *lc_stored_type_of(lc_dtype dtype) {
 }
 
 static lc_dtype written_dtype(const lc_named *n) {
+    if (n->bits) return LC_BOOL;
     return n->dtype == LC_DTYPES ? n->tensor->dtype : n->dtype;
 }
 
@@ -69,8 +70,9 @@ static json_t *metadata_object(const lc_pair *metadata, int64_t pairs) {
 static json_t *tensor_object(const lc_named *n, uint64_t begin, uint64_t end) {
     json_t *shape = json_array();
     bool ok = shape;
-    for (int d = 0; ok && d < n->tensor->ndim; d++)
-        ok = json_array_append_new(shape, json_integer(n->tensor->shape[d])) == 0;
+    const int64_t *sizes = n->bits ? n->bits->shape : n->tensor->shape;
+    for (int d = 0; ok && d < (n->bits ? n->bits->ndim : n->tensor->ndim); d++)
+        ok = json_array_append_new(shape, json_integer(sizes[d])) == 0;
     json_t *object = ok ? json_pack("{s:s, s:O, s:[I, I]}", "dtype", lc_stored_type_of(written_dtype(n))->name, "shape",
                                     shape, "data_offsets", (json_int_t)begin, (json_int_t)end)
                         : NULL;
@@ -83,7 +85,8 @@ static json_t *header_object(const lc_named *sorted, int64_t count, const lc_pai
     bool ok = header && (pairs == 0 || set(header, "__metadata__", metadata_object(metadata, pairs)));
     uint64_t at = 0;
     for (int64_t i = 0; ok && i < count; i++) {
-        uint64_t end = at + (uint64_t)lc_numel(sorted[i].tensor) * lc_dtype_size(written_dtype(&sorted[i]));
+        int64_t n = sorted[i].bits ? lc_bits_numel(sorted[i].bits) : lc_numel(sorted[i].tensor);
+        uint64_t end = at + (uint64_t)n * lc_dtype_size(written_dtype(&sorted[i]));
         ok = set(header, sorted[i].name, tensor_object(&sorted[i], at, end));
         at = end;
     }
@@ -155,6 +158,18 @@ static lc_status write_view(lc_writer *w, lc_tensor *t, lc_dtype dtype) {
     return LC_OK;
 }
 
+static lc_status write_bits(lc_writer *w, const lc_bits *b) {
+    uint8_t bools[16 << 10];
+    int64_t n = lc_bits_numel(b), part = sizeof bools;
+    for (int64_t i = 0; i < n; i += part) {
+        if (i % CHUNK_BYTES == 0) LC_TRY(lc_poll());
+        int64_t count = lc_min(part, n - i);
+        lc_bits_spread(LC_DATA(uint8_t, b->bytes) + i / 8, count, bools);
+        LC_TRY(lc_writer_write(w, bools, (size_t)count));
+    }
+    return LC_OK;
+}
+
 static bool is_utf8(const char *text) {
     const utf8proc_uint8_t *at = (const utf8proc_uint8_t *)text;
     while (*at) {
@@ -171,7 +186,8 @@ static lc_status check_tensors(const char *path, const lc_named *tensors, int64_
     lc_status status = seen ? LC_OK : lc_fail(LC_ENOMEM, "%s: out of memory", path);
     for (int64_t i = 0; i < count && !status; i++) {
         const char *name = tensors[i].name;
-        lc_device device = tensors[i].tensor->storage->device;
+        const lc_tensor *held = tensors[i].bits ? tensors[i].bits->bytes : tensors[i].tensor;
+        lc_device device = held->storage->device;
         if (!*name || strcmp(name, "__metadata__") == 0 || !is_utf8(name))
             status = lc_fail(LC_EINVAL, "%s: \"%s\" cannot be the name of a tensor", path, name);
         else if (json_object_get(seen, name))
@@ -192,7 +208,8 @@ static lc_status write_file(const char *path, const lc_named *sorted, int64_t co
     LC_TRY(lc_writer_open(path, &w));
     lc_status status = write_header(w, sorted, count, metadata, pairs);
     for (int64_t i = 0; i < count && !status; i++) {
-        status = write_view(w, sorted[i].tensor, written_dtype(&sorted[i]));
+        const lc_named *n = &sorted[i];
+        status = n->bits ? write_bits(w, n->bits) : write_view(w, n->tensor, written_dtype(n));
         if (status && status != LC_ECANCEL) status = lc_fail_within(status, "tensor %s", sorted[i].name);
     }
     if (status) {

@@ -70,7 +70,7 @@ static lc_status check_layers(const lc_selection *layers) {
 
 static lc_status check_keep(const lc_layer *layer, const lc_bits *keep) {
     const lc_tensor *weight = layer->weight->leaf;
-    if (lc_bits_same_shape(keep, weight)) return LC_OK;
+    if (lc_bits_has_shape(keep, weight->ndim, weight->shape)) return LC_OK;
     return lc_fail(LC_ESHAPE, "mask: %s: the mask is %s, the weight %s", layer->name, LC_SHAPE(keep), LC_SHAPE(weight));
 }
 
@@ -103,13 +103,11 @@ lc_status lc_mask_new(const lc_selection *layers, lc_bits *const *keep, lc_mask 
 }
 
 static lc_status read_bools(const void *context, int64_t i, const lc_layer *layer, lc_bits **keep) {
-    lc_tensor *const *given = context, *dense = NULL;
+    lc_tensor *const *given = context;
     if (!lc_same_shape(given[i], layer->weight->leaf))
         return lc_fail(LC_ESHAPE, "mask: %s: the mask is %s, the weight %s", layer->name, LC_SHAPE(given[i]),
                        LC_SHAPE(layer->weight->leaf));
-    LC_TRY(lc_contiguous(given[i], &dense));
-    lc_status status = lc_bits_pack(dense, keep);
-    lc_tensor_release(dense);
+    lc_status status = lc_bits_pack(given[i], keep);
     return status ? lc_fail_within(status, "mask: %s", layer->name) : LC_OK;
 }
 
@@ -166,7 +164,7 @@ typedef lc_status combine(const lc_bits *a, const lc_bits *b, lc_bits **out);
 static lc_status combine_layer(combine *op, const char *name, const lc_bits *a, const lc_bits *b, lc_bits **out) {
     lc_bits *all = NULL;
     const lc_bits *one = a ? a : b;
-    if (a && b && (a->ndim != b->ndim || memcmp(a->shape, b->shape, sizeof *a->shape * (size_t)a->ndim)))
+    if (a && b && !lc_bits_has_shape(a, b->ndim, b->shape))
         return lc_fail(LC_ESHAPE, "mask: %s is %s in one mask and %s in the other", name, LC_SHAPE(a), LC_SHAPE(b));
     if (!a || !b) LC_TRY(lc_bits_ones(one->ndim, one->shape, &all));
     lc_status status = op(a ? a : all, b ? b : all, out);
@@ -334,15 +332,15 @@ lc_status lc_mask_lift(const lc_mask *m, lc_model *model) {
 
 /* Weights of the layer that are not zero, though `keep` prunes them. */
 static lc_status count_violations(lc_param *weight, const lc_bits *keep, int64_t *count) {
-    lc_bits *alive = NULL, *kept = NULL;
+    lc_bits *alive = NULL, *wrong = NULL;
     lc_status status;
     LC_GOTO(done, lc_param_enforce(weight));
     LC_GOTO(done, is_not_zero(weight->leaf, &alive));
-    LC_GOTO(done, lc_bits_and(alive, keep, &kept));
-    *count = lc_bits_count(alive) - lc_bits_count(kept);
+    LC_GOTO(done, lc_bits_without(alive, keep, &wrong));
+    *count = lc_bits_count(wrong);
 done:
     lc_bits_release(alive);
-    lc_bits_release(kept);
+    lc_bits_release(wrong);
     return status;
 }
 

@@ -18,7 +18,7 @@ typedef struct lc_mask {
     int64_t refs;
     lc_model *model; /* retained: whose layers these were; what hold and lift mean when they are given no other */
     int64_t n;
-    lc_mask_entry *entries; /* in the model's order */
+    lc_mask_entry *entries; /* in the model's order; of a & b and a | b, a's, then those that only b names */
     double requested;       /* the sparsity that was asked for, where pruning made this mask; else NAN */
 } lc_mask;
 

@@ -78,24 +78,15 @@ lc_status lc_held_read(lc_model *m, const char *directory) {
 
 /* -- writing ------------------------------------------------------------------------------------ */
 
-/* Retains the tensor. */
-static lc_status add_tensor(lc_named *list, int64_t *n, const char *param, const char *end, lc_tensor *tensor) {
+/* Borrows the tensor or the bits, whichever is there. */
+static lc_status add(lc_named *list, int64_t *n, const char *param, const char *end, lc_tensor *tensor, lc_bits *bits) {
+    if (!tensor && !bits) return LC_OK;
     lc_strbuf name = {0};
     char *text = NULL;
     lc_strbuf_printf(&name, "%s%s", param, end);
     LC_TRY(lc_strbuf_take(&name, &text, NULL));
-    list[(*n)++] = (lc_named){text, lc_tensor_retain(tensor), LC_DTYPES};
+    list[(*n)++] = (lc_named){text, tensor, LC_DTYPES, bits};
     return LC_OK;
-}
-
-static lc_status add_param(lc_named *list, int64_t *n, const lc_param *p) {
-    if (!p->held) return LC_OK;
-    lc_tensor *bools = NULL;
-    LC_TRY(lc_bits_unpack(p->held, &bools));
-    lc_status status = add_tensor(list, n, p->name, MASK_END, bools);
-    lc_tensor_release(bools);
-    if (!status && p->held_values) status = add_tensor(list, n, p->name, VALUES_END, p->held_values);
-    return status;
 }
 
 lc_status lc_held_write(lc_model *m, const char *directory) {
@@ -103,13 +94,14 @@ lc_status lc_held_write(lc_model *m, const char *directory) {
     char *path = lc_path_join(directory, FILE_NAME);
     lc_named *list = lc_calloc((size_t)(2 * m->n_params), sizeof *list);
     lc_status status = path && list ? LC_OK : LC_ENOMEM;
-    for (int64_t i = 0; i < m->n_params && !status; i++) status = add_param(list, &n, m->params[i]);
+    for (int64_t i = 0; i < m->n_params && !status; i++) {
+        const lc_param *p = m->params[i];
+        status = add(list, &n, p->name, MASK_END, NULL, p->held);
+        if (!status) status = add(list, &n, p->name, VALUES_END, p->held_values, NULL);
+    }
     if (!status)
         status = n ? lc_safetensors_write(path, list, n, &(lc_pair){FORMAT_KEY, FORMAT}, 1) : lc_remove_tree(path);
-    for (int64_t i = 0; i < n; i++) {
-        lc_free((char *)list[i].name);
-        lc_tensor_release(list[i].tensor);
-    }
+    for (int64_t i = 0; i < n; i++) lc_free((char *)list[i].name);
     lc_free(list);
     lc_free(path);
     return status;

@@ -77,7 +77,7 @@ static lc_status zero(lc_param *p, const lc_bits *keep) {
 }
 
 lc_status lc_hold_prepare(lc_param *p, lc_bits *keep, bool keep_values, lc_hold *out) {
-    if (!lc_bits_same_shape(keep, p->leaf))
+    if (!lc_bits_has_shape(keep, p->leaf->ndim, p->leaf->shape))
         return lc_fail(LC_ESHAPE, "%s: the mask is %s, the weight %s", p->name, LC_SHAPE(keep), LC_SHAPE(p->leaf));
     lc_hold h = {.param = p};
     if (keep_values) LC_TRY(remember_pruned(p, keep, &h.values));
@@ -115,13 +115,10 @@ lc_status lc_param_hold(lc_param *p, lc_bits *keep, bool keep_values) {
 }
 
 lc_status lc_param_hold_bools(lc_param *p, lc_tensor *keep, bool keep_values) {
-    lc_tensor *dense = NULL;
     lc_bits *bits = NULL;
-    LC_TRY(lc_contiguous(keep, &dense));
-    lc_status status = lc_bits_pack(dense, &bits);
-    if (status) lc_fail_within(status, "%s", p->name);
-    if (!status) status = lc_param_hold(p, bits, keep_values);
-    lc_tensor_release(dense);
+    lc_status status = lc_bits_pack(keep, &bits);
+    if (status) return lc_fail_within(status, "%s", p->name);
+    status = lc_param_hold(p, bits, keep_values);
     lc_bits_release(bits);
     return status;
 }

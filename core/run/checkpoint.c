@@ -39,6 +39,7 @@ void lc_checkpoint_free(lc_checkpoint *c) {
     for (int64_t i = 0; i < c->n; i++) {
         lc_free((char *)c->tensors[i].name);
         lc_tensor_release(c->tensors[i].tensor);
+        lc_bits_release(c->tensors[i].bits);
     }
     lc_free(c->tensors);
     lc_weights_release(c->file);
@@ -90,7 +91,8 @@ lc_status lc_checkpoint_write(const lc_checkpoint *c, const char *path) {
     return status;
 }
 
-lc_status lc_checkpoint_add(lc_checkpoint *c, lc_tensor *t, const char *name, ...) {
+/* Room for one more, under the formatted name. */
+static lc_status add_named(lc_checkpoint *c, const char *name, va_list arguments, lc_named **out) {
     if (c->n == c->capacity) {
         int64_t capacity = c->capacity ? 2 * c->capacity : 64;
         lc_named *grown = lc_realloc(c->tensors, (size_t)capacity * sizeof *grown);
@@ -99,16 +101,34 @@ lc_status lc_checkpoint_add(lc_checkpoint *c, lc_tensor *t, const char *name, ..
         c->capacity = capacity;
     }
     char full[1024];
-    va_list arguments;
-    va_start(arguments, name);
     int length = vsnprintf(full, sizeof full, name, arguments);
-    va_end(arguments);
     if (length < 0 || (size_t)length >= sizeof full)
         return lc_fail(LC_EINVAL, "checkpoint: the name '%.60s...' is too long", full);
     char *text = lc_strdup(full);
     if (!text) return LC_ENOMEM;
-    c->tensors[c->n++] = (lc_named){.name = text, .tensor = lc_tensor_retain(t), .dtype = LC_DTYPES};
+    *out = &c->tensors[c->n++];
+    **out = (lc_named){.name = text, .dtype = LC_DTYPES};
     return LC_OK;
+}
+
+lc_status lc_checkpoint_add(lc_checkpoint *c, lc_tensor *t, const char *name, ...) {
+    lc_named *added;
+    va_list arguments;
+    va_start(arguments, name);
+    lc_status status = add_named(c, name, arguments, &added);
+    va_end(arguments);
+    if (!status) added->tensor = lc_tensor_retain(t);
+    return status;
+}
+
+lc_status lc_checkpoint_add_bits(lc_checkpoint *c, lc_bits *bits, const char *name, ...) {
+    lc_named *added;
+    va_list arguments;
+    va_start(arguments, name);
+    lc_status status = add_named(c, name, arguments, &added);
+    va_end(arguments);
+    if (!status) added->bits = lc_bits_retain(bits);
+    return status;
 }
 
 bool lc_checkpoint_has(const lc_checkpoint *c, const char *name) {
@@ -151,20 +171,11 @@ static lc_status append_name(json_t *list, const char *name) {
     return json_array_append_new(list, json_string(name)) ? out_of_memory() : LC_OK;
 }
 
-/* As a bool tensor. */
-static lc_status add_held(walk *w, const lc_param *p) {
-    lc_tensor *bools = NULL;
-    LC_TRY(lc_bits_unpack(p->held, &bools));
-    lc_status status = lc_checkpoint_add(w->c, bools, "%s.held.%s", w->prefix, p->name);
-    lc_tensor_release(bools);
-    return status;
-}
-
 static lc_status add_param(void *context, lc_param *p) {
     walk *w = context;
     LC_TRY(lc_param_enforce(p));
     LC_TRY(lc_checkpoint_add(w->c, p->leaf, "%s.weight.%s", w->prefix, p->name));
-    if (p->held) LC_TRY(add_held(w, p));
+    if (p->held) LC_TRY(lc_checkpoint_add_bits(w->c, p->held, "%s.held.%s", w->prefix, p->name));
     if (p->held_values) LC_TRY(lc_checkpoint_add(w->c, p->held_values, "%s.held_values.%s", w->prefix, p->name));
     return p->frozen ? append_name(w->frozen, p->name) : LC_OK;
 }
@@ -204,8 +215,10 @@ static lc_status get_param(void *context, lc_param *p) {
     lc_status status;
     LC_GOTO(done, get_optional(w->c, w->prefix, "held", p->name, &held));
     LC_GOTO(done, get_optional(w->c, w->prefix, "held_values", p->name, &values));
-    lc_param_lift(p);
-    if (held) LC_GOTO(done, lc_param_hold_bools(p, held, false));
+    if (held)
+        LC_GOTO(done, lc_param_hold_bools(p, held, false));
+    else
+        lc_param_lift(p);
     if (values) p->held_values = lc_tensor_retain(values);
     bool frozen = contains(w->frozen, p->name);
     if (frozen != p->frozen) LC_GOTO(done, lc_param_freeze(p, frozen));

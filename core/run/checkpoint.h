@@ -24,6 +24,8 @@ void lc_checkpoint_free(lc_checkpoint *c); /* NULL is fine */
 json_t *lc_checkpoint_document(lc_checkpoint *c);
 /* Adds a tensor (retained: its content at the time of writing is what is stored); the name is formatted. */
 lc_status lc_checkpoint_add(lc_checkpoint *c, lc_tensor *t, const char *name, ...) LC_PRINTF(3, 4);
+/* The same for bits, which are stored as a bool tensor. */
+lc_status lc_checkpoint_add_bits(lc_checkpoint *c, lc_bits *bits, const char *name, ...) LC_PRINTF(3, 4);
 /* A fresh tensor of the dtype stored. LC_ENOTFOUND. */
 lc_status lc_checkpoint_get(const lc_checkpoint *c, const char *name, lc_tensor **out);
 bool lc_checkpoint_has(const lc_checkpoint *c, const char *name);

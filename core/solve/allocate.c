@@ -37,30 +37,52 @@ static int64_t weights_of(const job *j, int64_t layer) {
     return lc_numel(lc_selected_layer(j->layers, layer)->weight->leaf);
 }
 
-/* The mean over layers [begin, end). */
-static lc_status find_mean(const job *j, int64_t begin, int64_t end, double *mean) {
+/* What one layer's rows give, each by itself, so that the sum does not depend on who takes which. */
+typedef struct rows_job {
+    const job *j;
+    int64_t layer;
+    bool count; /* products above `limit`; else their sum */
+    double limit;
+    double *rows; /* (O) */
+} rows_job;
+
+static void sum_rows(void *context, int64_t begin, int64_t end) {
+    const rows_job *r = context;
+    int64_t I = lc_selected_layer(r->j->layers, r->layer)->inputs;
+    for (int64_t o = begin; o < end; o++) {
+        double sum = 0;
+        for (int64_t k = o * I; k < (o + 1) * I; k++) {
+            double p = product(r->j, r->layer, k);
+            sum += r->count ? p > r->limit : p;
+        }
+        r->rows[o] = sum;
+    }
+}
+
+/* Over layers [begin, end): the mean of the products, or the share of those above `limit`. */
+static lc_status mean_of(const job *j, int64_t begin, int64_t end, bool count, double limit, double *mean) {
     double sum = 0, n = 0;
     for (int64_t i = begin; i < end; i++) {
-        LC_TRY(lc_poll());
-        for (int64_t k = 0; k < weights_of(j, i); k++) sum += product(j, i, k);
+        const lc_layer *layer = lc_selected_layer(j->layers, i);
+        double *rows = lc_alloc((size_t)layer->outputs * sizeof *rows);
+        if (!rows) return LC_ENOMEM;
+        rows_job r = {j, i, count, limit, rows};
+        lc_status status = lc_parallel_range(layer->outputs, 16, sum_rows, &r);
+        for (int64_t o = 0; o < layer->outputs && !status; o++) sum += rows[o];
+        lc_free(rows);
+        LC_TRY(status);
         n += (double)weights_of(j, i);
         if (isnan(sum))
-            return lc_fail(LC_EINVAL, "%s: %s: its weights have NaN in them", lc_calibration_name(j->c),
-                           lc_selected_layer(j->layers, i)->name);
+            return lc_fail(LC_EINVAL, "%s: %s: its weights have NaN in them", lc_calibration_name(j->c), layer->name);
     }
     *mean = sum / n;
     return LC_OK;
 }
 
 static lc_status count_outliers(const job *j, int64_t begin, int64_t end, double *share) {
-    double mean = 0, above = 0, n = 0;
-    LC_TRY(find_mean(j, begin, end, &mean));
-    for (int64_t i = begin; i < end; i++) {
-        for (int64_t k = 0; k < weights_of(j, i); k++) above += product(j, i, k) > j->M * mean;
-        n += (double)weights_of(j, i);
-    }
-    *share = above / n;
-    return LC_OK;
+    double mean = 0;
+    LC_TRY(mean_of(j, begin, end, false, 0, &mean));
+    return mean_of(j, begin, end, true, j->M * mean, share);
 }
 
 static int block_of(const job *j, int64_t i) {

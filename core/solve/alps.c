@@ -280,7 +280,7 @@ static lc_status refine(admm *a) {
     lc_status status = lc_quadratic_descend(&q, keep, a->options->refine, REFINED, w);
     for (int64_t k = 0; k < a->O * a->I && !status; k++) lc_set_f64(a->turn->W, k, w[k] / norm[k % a->I]);
     lc_tensor_release(W);
-    return status;
+    return status ? status : lc_check_found(a->turn->name, a->turn->stats->layer->name, a->turn->W);
 }
 
 static int64_t count_kept(const admm *a) {

@@ -1,4 +1,4 @@
-/* calibrate.c: see calibrate.h. The text is kept as slices of a few thousand tokens, each with its pass and its hidden
+/* calibrate.c: see calibrate.h. The text is kept as slices of about a thousand tokens, each with its pass and its hidden
  * states. */
 #include "solve/calibrate.h"
 
@@ -58,6 +58,15 @@ lc_status lc_calibration_new(const char *name, const lc_selection *layers, const
                              lc_calibration **out) {
     if (layers->part != LC_PART_LINEAR)
         return lc_fail(LC_EINVAL, "%s: calibrates linear layers; take model:linears()", name);
+    for (int64_t i = 0; i < layers->n; i++) {
+        const lc_layer *layer = lc_selected_layer(layers, i);
+        if (layer->block < 0 && layer != layer->model->head)
+            return lc_fail(
+                LC_EINVAL,
+                "%s: %s (%s) lies outside the blocks, where no inputs are collected; take model:linears(), or "
+                "prune it by magnitude",
+                name, layer->name, layer->role);
+    }
     lc_calibration *c = lc_calloc(1, sizeof *c);
     if (!c) return LC_ENOMEM;
     if (!(c->name = lc_strdup(name))) {

@@ -25,7 +25,8 @@ typedef struct lc_calibrate_options {
 } lc_calibrate_options;
 
 /* What calibration knows of one linear layer. The tensors are borrowed until the next call; one layer's may be
- * another's, so nobody writes into them, into H unless `spare` is set. */
+ * another's. Nobody writes into them, but for a solver that is alone with the calibration and makes of H, at the first
+ * of the layers that share it, what it reads at the others; and anybody into H where `spare` is set. */
 typedef struct lc_layer_stats {
     lc_layer *layer;  /* borrowed; NULL: there are no more */
     int64_t index;    /* the layer's place in the selection, from 0 */
@@ -40,7 +41,8 @@ typedef struct lc_layer_stats {
 
 typedef struct lc_calibration lc_calibration;
 
-/* `name` ("prune.wanda") begins the messages. LC_EINVAL unless the selection is of layers. */
+/* `name` ("prune.wanda") begins the messages. LC_EINVAL unless the selection is of layers in blocks, and the head: what
+ * stands between the embedding or the last block and them (OPT's project.in and project.out) is not watched. */
 lc_status lc_calibration_new(const char *name, const lc_selection *layers, const lc_calibrate_options *options,
                              lc_calibration **out);
 /* Adds text: embeds it, several rows at a time. All of it comes before the first lc_calibration_next. The batch's labels

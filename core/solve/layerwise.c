@@ -9,14 +9,21 @@
 #include "ops/op.h"
 #include "solve/refine.h"
 
+/* A layer as it was, to be put back: only where the mask is not to be applied, but layers behind are to see it. */
+typedef struct was {
+    lc_tensor *W; /* NULL: it is as it was */
+    lc_bits *held;
+    lc_tensor *held_values;
+} was;
+
 typedef struct job {
     lc_calibration *c;
     const char *name;
     lc_selection *layers;
     const lc_prune_options *options;
     lc_target *targets;
-    lc_bits **keep;     /* one for each layer that had its turn */
-    lc_tensor **before; /* weights as they were, to be put back; only where the mask is not to be applied */
+    lc_bits **keep; /* one for each layer that had its turn */
+    was *before;    /* one for each layer */
 } job;
 
 /* -- one layer ----------------------------------------------------------------------------------------------------- */
@@ -79,13 +86,12 @@ lc_status lc_check_finite(const char *name, const char *layer, lc_tensor *W) {
                    (long long)(k / I + 1), (long long)(k % I + 1));
 }
 
-/* Weights of 1e38 are finite, and what a solver makes of them may not be. */
-static lc_status check_result(const lc_turn *turn) {
+lc_status lc_check_found(const char *name, const char *layer, lc_tensor *W) {
     bool finite = false;
-    LC_TRY(all_finite(turn->W, &finite));
+    LC_TRY(all_finite(W, &finite));
     if (finite) return LC_OK;
-    return lc_fail(LC_ENUMERIC, "%s: %s: the weights that were found are not finite; the layer is unchanged", turn->name,
-                   turn->stats->layer->name);
+    return lc_fail(LC_ENUMERIC, "%s: %s: the weights that were found are not finite; the layer is unchanged", name,
+                   layer);
 }
 
 /* Cannot fail: a leaf is contiguous, and W is like it. */
@@ -110,8 +116,14 @@ static lc_status write_layer(const job *j, int64_t i, lc_tensor *W) {
     lc_param *p = lc_selected_layer(j->layers, i)->weight;
     const lc_prune_options *o = j->options;
     LC_TRY(lc_run(LC_OP_ZERO_PRUNED, NULL, (lc_tensor *[]){W, j->keep[i]->bytes}, 2, NULL));
-    if (!o->apply) LC_TRY(copy_of(p->leaf, &j->before[i]));
-    return lc_layer_write(p, W, o->apply && o->hold ? j->keep[i] : NULL, o->keep_values);
+    if (o->apply) return lc_layer_write(p, W, o->hold ? j->keep[i] : NULL, o->keep_values);
+    was *before = &j->before[i];
+    LC_TRY(copy_of(p->leaf, &before->W));
+    before->held = p->held; /* it must not zero what comes back */
+    before->held_values = p->held_values;
+    p->held = NULL;
+    p->held_values = NULL;
+    return lc_layer_write(p, W, NULL, false);
 }
 
 /* The solver, and what comes after it, for which the weights as they were are kept. */
@@ -131,24 +143,23 @@ done:
 static lc_status solve_layer(const job *j, lc_solver solve, void *context, const lc_layer_stats *stats) {
     int64_t i = stats->index;
     lc_param *p = stats->layer->weight;
-    bool done = false;
+    bool enough = false;
     LC_TRY(lc_param_enforce(p));
-    LC_TRY(is_done(j, i, &done));
-    if (done) return LC_OK;
+    LC_TRY(is_done(j, i, &enough));
+    if (enough) return LC_OK;
     lc_turn turn = {.name = j->name, .stats = stats, .options = j->options, .target = j->targets[i]};
     lc_tensor *held = NULL;
     lc_status status;
     if (p->held && !j->options->regrow) {
-        LC_GOTO(failed, lc_bits_unpack(p->held, &held));
+        LC_GOTO(done, lc_bits_unpack(p->held, &held));
         turn.held = LC_DATA(uint8_t, held);
     }
-    LC_GOTO(failed, starting_weight(j, p, &turn.W));
-    LC_GOTO(failed, lc_tensor_new(LC_BOOL, 2, p->leaf->shape, LC_CPU, &turn.keep));
-    LC_GOTO(failed, solve_turn(j, solve, context, &turn));
-    LC_GOTO(failed, check_result(&turn));
-    LC_GOTO(failed, lc_bits_pack(turn.keep, &j->keep[i]));
+    LC_GOTO(done, starting_weight(j, p, &turn.W));
+    LC_GOTO(done, lc_tensor_new(LC_BOOL, 2, p->leaf->shape, LC_CPU, &turn.keep));
+    LC_GOTO(done, solve_turn(j, solve, context, &turn));
+    LC_GOTO(done, lc_bits_pack(turn.keep, &j->keep[i]));
     if (!prunes_nothing_more(&turn)) status = write_layer(j, i, turn.W);
-failed:
+done:
     lc_tensor_release(held);
     lc_tensor_release(turn.W);
     lc_tensor_release(turn.keep);
@@ -169,8 +180,16 @@ static lc_status solve_all(const job *j, lc_solver solve, void *context) {
 
 /* Puts back what apply = false changed for the sake of the layers behind. */
 static void put_back(const job *j) {
-    for (int64_t i = 0; i < j->layers->n; i++)
-        if (j->before[i]) write_weight(lc_selected_layer(j->layers, i)->weight, j->before[i]);
+    for (int64_t i = 0; i < j->layers->n; i++) {
+        was *before = &j->before[i];
+        lc_param *p = lc_selected_layer(j->layers, i)->weight;
+        if (!before->W) continue;
+        write_weight(p, before->W);
+        p->held = before->held;
+        p->held_values = before->held_values;
+        lc_param_enforced(p);
+        lc_tensor_release(before->W);
+    }
 }
 
 static lc_status make_mask(const job *j, lc_mask **out) {
@@ -192,10 +211,7 @@ lc_status lc_prune_layerwise(lc_calibration *c, lc_solver solve, void *context, 
         put_back(&j);
         if (!status) status = make_mask(&j, out);
     }
-    for (size_t i = 0; i < n; i++) {
-        if (j.keep) lc_bits_release(j.keep[i]);
-        if (j.before) lc_tensor_release(j.before[i]);
-    }
+    for (size_t i = 0; i < n && j.keep; i++) lc_bits_release(j.keep[i]);
     lc_free(j.keep);
     lc_free(j.before);
     lc_free(j.targets);

@@ -31,6 +31,8 @@ lc_status lc_prune_layerwise(lc_calibration *c, lc_solver solve, void *context, 
 
 /* LC_EINVAL, with the place, unless all of the layer's weights are finite. */
 lc_status lc_check_finite(const char *name, const char *layer, lc_tensor *W);
+/* LC_ENUMERIC unless what a solver found is finite: weights of 1e38 are, and their products may not be. */
+lc_status lc_check_found(const char *name, const char *layer, lc_tensor *W);
 /* Writes a layer's weight, W like its leaf and 0 where pruned, and from then on holds `keep` (NULL: leaves what is held
  * as it is). keep_values as in lc_prune_options. All of it or nothing. */
 lc_status lc_layer_write(lc_param *p, const lc_tensor *W, lc_bits *keep, bool keep_values);

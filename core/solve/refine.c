@@ -51,7 +51,8 @@ lc_status lc_refine(const char *name, const lc_layer_stats *stats, const lc_refi
         if (!kept[k]) w[k] = 0;
     if (o->swap) LC_GOTO(done, lc_swap(&q, group, held, o->swaps, w, kept, NULL));
     if (o->reconstruct) LC_GOTO(done, lc_reconstruct(&q, kept, o->iterations, w));
-    status = lc_copy_into(W, weights);
+    LC_GOTO(done, lc_copy_into(W, weights));
+    status = lc_check_found(name, layer, W);
 done:
     lc_tensor_release(H);
     lc_tensor_release(target);

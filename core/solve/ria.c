@@ -7,10 +7,10 @@
 #include "solve/wanda.h"
 
 typedef struct job {
-    int64_t I;
+    int64_t O, I;
     const lc_tensor *W;
-    const double *columns, *activation; /* (I): sum of |w|; norm to the power */
-    double *scores;                     /* (O, I) */
+    double *columns, *activation; /* (I): sum of |w|; norm to the power */
+    double *scores;               /* (O, I) */
 } job;
 
 static double magnitude(const job *j, int64_t row, int64_t column) {
@@ -20,6 +20,12 @@ static double magnitude(const job *j, int64_t row, int64_t column) {
 /* A sum of 0 belongs to weights that are all 0. */
 static double share(double w, double sum) {
     return sum == 0 ? 0 : w / sum;
+}
+
+static void sum_columns(void *context, int64_t begin, int64_t end) {
+    const job *j = context;
+    for (int64_t i = 0; i < j->O; i++)
+        for (int64_t k = begin; k < end; k++) j->columns[k] += magnitude(j, i, k);
 }
 
 static void score_rows(void *context, int64_t begin, int64_t end) {
@@ -43,9 +49,8 @@ static lc_status ria_score(void *context, const lc_layer_stats *stats, lc_tensor
     LC_GOTO(done, lc_tensor_new(LC_F64, 2, W->shape, LC_CPU, &scores));
     columns = LC_DATA(double, sums);
     activation = columns + I;
-    job j = {I, W, columns, activation, LC_DATA(double, scores)};
-    for (int64_t i = 0; i < O; i++)
-        for (int64_t k = 0; k < I; k++) columns[k] += magnitude(&j, i, k);
+    job j = {O, I, W, columns, activation, LC_DATA(double, scores)};
+    LC_GOTO(done, lc_parallel_range(I, 16, sum_columns, &j));
     for (int64_t k = 0; k < I; k++) activation[k] = pow(LC_DATA(double, stats->norm)[k], power);
     LC_GOTO(done, lc_parallel_range(O, 16, score_rows, &j));
     out->values = lc_tensor_retain(scores);

@@ -100,7 +100,7 @@ static void choose_group(const job *j, int64_t row, int64_t column) {
     const uint8_t *held = j->turn->held ? j->turn->held + row * j->I + column : NULL;
     for (int64_t c = 0; c < t->m; c++) costs[c] = cost(j, row, column + c);
     lc_ranked group = {LC_F64, costs, false, held, j->keep + row * j->I + column, t->m};
-    lc_prune_groups(&group, t->n, t->m); /* can only be cancelled, which lc_parallel says too */
+    lc_prune_groups(&group, t->n, t->m); /* can only be cancelled: solve_block looks */
 }
 
 /* Prunes columns [begin, end) of these rows, and moves what is behind them in the block. */
@@ -148,6 +148,7 @@ static lc_status solve_block(job *j) {
         j->end = lc_min(j->begin + step, j->i2);
         if (!j->turn->target.m) LC_TRY(choose_mask(j));
         LC_TRY(lc_parallel_range(j->O, 8, solve_rows, j));
+        LC_TRY(lc_poll());
     }
     if (j->i2 == j->I) return LC_OK;
     return lc_gemm(j->dtype, false, false, j->O, j->I - j->i2, j->i2 - j->i1, -1, j->E, j->width,
@@ -217,7 +218,8 @@ static lc_status solve_layer(void *context, lc_turn *turn) {
     if (!(j.scores = lc_buffer_new(scores))) goto done;
     if (!(j.chosen = lc_alloc((size_t)places))) goto done;
     if (turn->held && !(j.held = lc_alloc((size_t)places))) goto done;
-    status = solve_columns(&j, block);
+    LC_GOTO(done, solve_columns(&j, block));
+    status = lc_check_found(turn->name, turn->stats->layer->name, turn->W);
 done:
     lc_buffer_free(j.E, errors);
     lc_buffer_free(j.scores, scores);

@@ -4,7 +4,7 @@
 #include "base/memory.h"
 #include "base/pool.h"
 
-#define GRAIN (16 << 10) /* bytes that one task takes */
+#define GRAIN (2 << 10) /* bytes, eight elements each, that one task takes */
 
 static uint8_t *bytes_of(const lc_bits *b) {
     return LC_DATA(uint8_t, b->bytes);
@@ -41,16 +41,21 @@ static lc_status bits_done(lc_status status, lc_bits *b, lc_bits **out) {
 /* -- packing ------------------------------------------------------------------------------------------------------- */
 
 typedef struct pack_job {
-    const uint8_t *bools; /* n */
+    const lc_tensor *x;
+    const uint8_t *bools; /* of x where it is contiguous, else NULL */
     uint8_t *bytes;
     int64_t n;
 } pack_job;
+
+static bool is_true(const pack_job *j, int64_t i) {
+    return j->bools ? j->bools[i] : lc_get_i64(j->x, lc_position(j->x, i));
+}
 
 static void pack_bytes(void *context, int64_t begin, int64_t end) {
     const pack_job *j = context;
     for (int64_t b = begin; b < end; b++) {
         unsigned byte = 0;
-        for (int64_t i = 8 * b; i < 8 * b + 8 && i < j->n; i++) byte |= (unsigned)(j->bools[i] != 0) << i % 8;
+        for (int64_t i = 8 * b; i < 8 * b + 8 && i < j->n; i++) byte |= (unsigned)is_true(j, i) << i % 8;
         j->bytes[b] = (uint8_t)byte;
     }
 }
@@ -60,7 +65,7 @@ lc_status lc_bits_pack(const lc_tensor *x, lc_bits **out) {
         return lc_fail(LC_EDTYPE, "a mask is a bool tensor (a comparison makes one), not %s", lc_dtype_name(x->dtype));
     lc_bits *b = NULL;
     LC_TRY(bits_new(x->ndim, x->shape, &b));
-    pack_job j = {LC_DATA(uint8_t, x), bytes_of(b), lc_numel(x)};
+    pack_job j = {x, lc_is_contiguous(x) ? LC_DATA(uint8_t, x) : NULL, bytes_of(b), lc_numel(x)};
     return bits_done(lc_parallel_range(lc_bits_bytes(j.n), GRAIN, pack_bytes, &j), b, out);
 }
 
@@ -78,7 +83,7 @@ lc_status lc_bits_unpack(const lc_bits *b, lc_tensor **out) {
     lc_tensor *x = NULL;
     LC_TRY(lc_tensor_new(LC_BOOL, b->ndim, b->shape, LC_CPU, &x));
     unpack_job j = {bytes_of(b), LC_DATA(uint8_t, x)};
-    lc_status status = lc_parallel_range(lc_numel(x), GRAIN, unpack_range, &j);
+    lc_status status = lc_parallel_range(lc_numel(x), 8 * GRAIN, unpack_range, &j);
     if (status)
         lc_tensor_release(x);
     else
@@ -122,38 +127,32 @@ int64_t lc_bits_count(const lc_bits *b) {
     return count;
 }
 
-static bool same_shapes(int na, const int64_t *a, int nb, const int64_t *b) {
-    return na == nb && memcmp(a, b, sizeof *a * (size_t)na) == 0;
-}
-
-bool lc_bits_same_shape(const lc_bits *b, const lc_tensor *t) {
-    return same_shapes(b->ndim, b->shape, t->ndim, t->shape);
+bool lc_bits_has_shape(const lc_bits *b, int ndim, const int64_t *shape) {
+    return b->ndim == ndim && memcmp(b->shape, shape, sizeof *shape * (size_t)ndim) == 0;
 }
 
 bool lc_bits_equal(const lc_bits *a, const lc_bits *b) {
-    return same_shapes(a->ndim, a->shape, b->ndim, b->shape) &&
-           memcmp(bytes_of(a), bytes_of(b), (size_t)lc_numel(a->bytes)) == 0;
+    return lc_bits_has_shape(a, b->ndim, b->shape) && memcmp(bytes_of(a), bytes_of(b), (size_t)lc_numel(a->bytes)) == 0;
 }
 
 /* -- algebra ------------------------------------------------------------------------------------------------------- */
 
-lc_status lc_bits_and(const lc_bits *a, const lc_bits *b, lc_bits **out) {
-    lc_bits *c = NULL;
-    LC_TRY(bits_new(a->ndim, a->shape, &c));
-    for (int64_t i = 0; i < lc_numel(c->bytes); i++) bytes_of(c)[i] = bytes_of(a)[i] & bytes_of(b)[i];
-    return bits_done(LC_OK, c, out);
-}
-
-lc_status lc_bits_or(const lc_bits *a, const lc_bits *b, lc_bits **out) {
-    lc_bits *c = NULL;
-    LC_TRY(bits_new(a->ndim, a->shape, &c));
-    for (int64_t i = 0; i < lc_numel(c->bytes); i++) bytes_of(c)[i] = bytes_of(a)[i] | bytes_of(b)[i];
-    return bits_done(LC_OK, c, out);
-}
+#define COMBINE(name, expression)                                                                \
+    lc_status name(const lc_bits *a, const lc_bits *b, lc_bits **out) {                          \
+        lc_bits *c = NULL;                                                                       \
+        LC_TRY(bits_new(a->ndim, a->shape, &c));                                                 \
+        const uint8_t *x = bytes_of(a), *y = bytes_of(b);                                        \
+        for (int64_t i = 0; i < lc_numel(c->bytes); i++) bytes_of(c)[i] = (uint8_t)(expression); \
+        return bits_done(LC_OK, c, out);                                                         \
+    }
+COMBINE(lc_bits_and, x[i] & y[i])
+COMBINE(lc_bits_or, x[i] | y[i])
+COMBINE(lc_bits_without, x[i] & ~y[i])
 
 lc_status lc_bits_not(const lc_bits *b, lc_bits **out) {
-    lc_bits *c = NULL;
-    LC_TRY(bits_new(b->ndim, b->shape, &c));
-    for (int64_t i = 0; i < lc_numel(c->bytes); i++) bytes_of(c)[i] = (uint8_t)~bytes_of(b)[i];
-    return bits_done(LC_OK, c, out);
+    lc_bits *all = NULL;
+    LC_TRY(lc_bits_ones(b->ndim, b->shape, &all));
+    lc_status status = lc_bits_without(all, b, out);
+    lc_bits_release(all);
+    return status;
 }

@@ -15,7 +15,7 @@ typedef struct lc_bits {
         *bytes; /* u8 ((n + 7) / 8): element i, row-major, is bit i % 8 of byte i / 8; bits behind the last are 0 */
 } lc_bits;
 
-/* From a contiguous bool tensor. LC_EDTYPE for another type. */
+/* From a bool tensor of any strides. LC_EDTYPE for another type. */
 lc_status lc_bits_pack(const lc_tensor *x, lc_bits **out);
 /* All of them 1. */
 lc_status lc_bits_ones(int ndim, const int64_t *shape, lc_bits **out);
@@ -26,11 +26,12 @@ void lc_bits_release(lc_bits *b); /* NULL is fine */
 
 int64_t lc_bits_numel(const lc_bits *b);
 int64_t lc_bits_count(const lc_bits *b); /* of those that are 1 */
-bool lc_bits_same_shape(const lc_bits *b, const lc_tensor *t);
+bool lc_bits_has_shape(const lc_bits *b, int ndim, const int64_t *shape);
 bool lc_bits_equal(const lc_bits *a, const lc_bits *b);
 /* Both in one shape. */
 lc_status lc_bits_and(const lc_bits *a, const lc_bits *b, lc_bits **out);
 lc_status lc_bits_or(const lc_bits *a, const lc_bits *b, lc_bits **out);
+lc_status lc_bits_without(const lc_bits *a, const lc_bits *b, lc_bits **out); /* a and not b */
 lc_status lc_bits_not(const lc_bits *b, lc_bits **out);
 
 /* For kernels. Bytes that n bits take. */

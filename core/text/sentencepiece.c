@@ -107,6 +107,7 @@ static lc_status scored_merges(const lc_parts *parts, json_t **out) {
 #define SIGN LC_BLANK_SIGN
 
 lc_status lc_parts_sentencepiece(lc_parts *parts, bool blank) {
+    LC_TRY(lc_parts_check_tokens(parts));
     LC_TRY(scored_merges(parts, &parts->merges));
     parts->byte_fallback = true;
     json_t *replace = json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", " ", "content", SIGN);

@@ -388,7 +388,13 @@ static const row rows[] = {
     {"decoder", "Strip", 0, read_strip, strip},
     {"decoder", "Metaspace", 0, read_metaspace, decode_metaspace},
 };
-#define BYTE_LEVEL_ROW 6 /* of the pre-tokenizers */
+
+/* NULL when there is none. */
+static const row *find_row(const char *section, const char *type) {
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (strcmp(rows[i].section, section) == 0 && strcmp(rows[i].type, type) == 0) return &rows[i];
+    return NULL;
+}
 
 /* Room for one more step of that row. */
 static lc_status add_step(lc_steps *steps, const row *r, lc_step **out) {
@@ -401,11 +407,11 @@ static lc_status add_step(lc_steps *steps, const row *r, lc_step **out) {
 }
 
 static lc_status read_one(lc_steps *steps, const char *section, const char *type, const json_t *part) {
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        if (strcmp(rows[i].section, section) != 0 || strcmp(rows[i].type, type) != 0) continue;
+    const row *found = find_row(section, type);
+    if (found) {
         lc_step *step;
-        LC_TRY(add_step(steps, &rows[i], &step));
-        return rows[i].read(step, part);
+        LC_TRY(add_step(steps, found, &step));
+        return found->read(step, part);
     }
     lc_strbuf known = {0};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -432,7 +438,7 @@ lc_status lc_steps_read(lc_steps *steps, const char *section, const json_t *part
 
 lc_status lc_steps_add_byte_level(lc_steps *steps, bool add_prefix_space) {
     lc_step *step;
-    LC_TRY(add_step(steps, &rows[BYTE_LEVEL_ROW], &step));
+    LC_TRY(add_step(steps, find_row("pre_tokenizer", "ByteLevel"), &step));
     step->prefix = add_prefix_space;
     step->cut = true;
     return LC_OK;
@@ -464,7 +470,7 @@ lc_status lc_steps_run(const lc_steps *steps, lc_pieces *text, lc_pieces *spare,
 }
 
 bool lc_steps_is_gpt2(const lc_steps *steps) {
-    return steps->count == 1 && steps->items[0].row == &rows[BYTE_LEVEL_ROW] && steps->items[0].cut &&
+    return steps->count == 1 && steps->items[0].row->apply == byte_level && steps->items[0].cut &&
            !steps->items[0].prefix;
 }
 

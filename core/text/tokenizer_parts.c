@@ -19,9 +19,7 @@ void lc_parts_free(lc_parts *parts) {
     }
 }
 
-/* {"token": id, ...} */
-static lc_status vocabulary(const lc_parts *parts, json_t **out) {
-    LC_TRY(lc_parts_check(*out = json_object()));
+lc_status lc_parts_check_tokens(const lc_parts *parts) {
     for (int64_t id = 0; id < parts->count; id++) {
         const lc_part_token *k = &parts->tokens[id];
         char *broken = NULL;
@@ -31,6 +29,15 @@ static lc_status vocabulary(const lc_parts *parts, json_t **out) {
         LC_TRY(lc_utf8_repair(k->text, k->length, &broken, &length));
         lc_free(broken);
         if (broken) return lc_fail(LC_EFORMAT, "the token with the id %lld is not UTF-8", (long long)id);
+    }
+    return LC_OK;
+}
+
+/* {"token": id, ...} */
+static lc_status vocabulary(const lc_parts *parts, json_t **out) {
+    LC_TRY(lc_parts_check(*out = json_object()));
+    for (int64_t id = 0; id < parts->count; id++) {
+        const lc_part_token *k = &parts->tokens[id];
         const json_t *same = json_object_get(*out, k->text);
         if (same)
             return lc_fail(LC_EFORMAT, "the token \"%.60s\" has two ids, %lld and %lld", k->text,
@@ -95,6 +102,7 @@ lc_status lc_parts_tokenizer(lc_parts *parts, lc_tokenizer **out) {
     lc_status status = check_special(parts, parts->bos, "beginning-of-text");
     if (!status) status = check_special(parts, parts->eos, "end-of-text");
     if (!status) status = check_special(parts, parts->unknown, "unknown");
+    if (!status) status = lc_parts_check_tokens(parts);
     if (!status) status = vocabulary(parts, &vocab);
     if (!status) status = added_tokens(parts, &added);
     if (!status) status = document(parts, vocab, added, &file);

@@ -31,6 +31,8 @@ typedef struct lc_parts {
     json_t *merges, *normalizer, *pre_tokenizer, *decoder; /* NULL = none */
 } lc_parts;
 
+/* LC_EFORMAT, with the id, for a token that JSON cannot hold. */
+lc_status lc_parts_check_tokens(const lc_parts *parts);
 /* Takes over the JSON values, whatever happens. */
 lc_status lc_parts_tokenizer(lc_parts *parts, lc_tokenizer **out);
 /* Merges, normalizer and decoder of SentencePiece's BPE. `blank`: a text begins with one that is not in it. */

@@ -170,10 +170,10 @@ static lc_tensor *random_bools(int64_t n, const char *name) {
 /* Bit i of `got` is op(x[i], y[i]) for all i, and the count is that of the ones; loose bits would be counted too. */
 static bool bits_are(const lc_bits *got, char op, const lc_tensor *x, const lc_tensor *y) {
     int64_t n = lc_numel(x), count = 0;
-    bool right = lc_bits_numel(got) == n && lc_bits_same_shape(got, x);
+    bool right = lc_bits_numel(got) == n && lc_bits_has_shape(got, x->ndim, x->shape);
     for (int64_t i = 0; i < n; i++) {
         int a = LC_DATA(uint8_t, x)[i], b = LC_DATA(uint8_t, y)[i];
-        int want = op == '=' ? a : op == '&' ? a & b : op == '|' ? a | b : op == '~' ? !a : 1;
+        int want = op == '=' ? a : op == '&' ? a & b : op == '|' ? a | b : op == '~' ? !a : op == '-' ? a & !b : 1;
         right = right && lc_bit(LC_DATA(uint8_t, got->bytes), i) == want;
         count += want;
     }
@@ -182,7 +182,7 @@ static bool bits_are(const lc_bits *got, char op, const lc_tensor *x, const lc_t
 
 static void check_bits(int64_t n) {
     lc_tensor *x = random_bools(n, "x"), *y = random_bools(n, "y"), *back = NULL;
-    lc_bits *a = NULL, *b = NULL, *again = NULL, *made[4] = {NULL};
+    lc_bits *a = NULL, *b = NULL, *again = NULL, *made[5] = {NULL};
     CHECK_OK(lc_bits_pack(x, &a));
     CHECK_OK(lc_bits_pack(y, &b));
     CHECK_OK(lc_bits_unpack(a, &back));
@@ -192,10 +192,11 @@ static void check_bits(int64_t n) {
     CHECK_OK(lc_bits_or(a, b, &made[1]));
     CHECK_OK(lc_bits_not(a, &made[2]));
     CHECK_OK(lc_bits_ones(2, x->shape, &made[3]));
+    CHECK_OK(lc_bits_without(a, b, &made[4]));
     CHECK(bits_are(a, '=', x, y) && bits_are(made[0], '&', x, y) && bits_are(made[1], '|', x, y));
-    CHECK(bits_are(made[2], '~', x, y) && bits_are(made[3], '1', x, y));
+    CHECK(bits_are(made[2], '~', x, y) && bits_are(made[3], '1', x, y) && bits_are(made[4], '-', x, y));
     CHECK(n == 0 || !lc_bits_equal(a, made[2]));
-    for (int k = 0; k < 4; k++) lc_bits_release(made[k]);
+    for (int k = 0; k < 5; k++) lc_bits_release(made[k]);
     lc_bits_release(a);
     lc_bits_release(b);
     lc_bits_release(again);
@@ -213,6 +214,17 @@ static void test_bits(void) {
     CHECK_MESSAGE(lc_bits_pack(numbers, &none), LC_EDTYPE, "a mask is a bool tensor (a comparison makes one), not u8");
     CHECK(none == NULL);
     lc_tensor_release(numbers);
+
+    lc_tensor *x = NULL, *turned = NULL; /* of other strides */
+    CHECK_OK(lc_tensor_zeros(LC_BOOL, 2, (int64_t[]){2, 5}, LC_CPU, &x));
+    LC_DATA(uint8_t, x)[1] = LC_DATA(uint8_t, x)[5] = 1; /* (0, 1) and (1, 0) */
+    CHECK_OK(lc_view_permute(x, (int[]){1, 0}, &turned));
+    CHECK_OK(lc_bits_pack(turned, &none));
+    CHECK(lc_bits_count(none) == 2 && lc_bit(LC_DATA(uint8_t, none->bytes), 2) &&
+          lc_bit(LC_DATA(uint8_t, none->bytes), 1));
+    lc_bits_release(none);
+    lc_tensor_release(turned);
+    lc_tensor_release(x);
 }
 
 int main(void) {

@@ -317,6 +317,32 @@ describe("pruning on calibration text", function()
   end)
 end)
 
+describe("a mask that is only made", function()
+  it("is the one that is made and applied, also where held weights come back", function()
+    for _, method in ipairs { "wanda", "ria", "sparsegpt", "alps" } do
+      for _, sequential in ipairs { "block", "layer", false } do
+        local masks = {}
+        for _, apply in ipairs { true, false } do
+          local model = load()
+          lc.prune[method](model:linears(), data, { sparsity = 0.8, keep_values = true })
+          local before, held = model:snapshot(), lc.mask.held(model)
+          masks[#masks + 1] = lc.prune[method](model:linears(), data,
+            { sparsity = 0.5, regrow = true, sequential = sequential, apply = apply })
+          if not apply then
+            assert.equal(1.0, held:overlap(lc.mask.held(model)))
+            local weights = model:clone()
+            weights:restore(before)
+            for i, layer in ipairs(model:linears()) do
+              assert.equal(0.0, largest(layer.weight - weights:linears()[i].weight))
+            end
+          end
+        end
+        assert.equal(1.0, masks[1]:overlap(masks[2]), ("%s, %s"):format(method, sequential))
+      end
+    end
+  end)
+end)
+
 describe("pruning by one's own scores on data", function()
   it("is wanda for |w| times the norm", function()
     for _, sequential in ipairs { "block", "layer", false } do
@@ -416,6 +442,33 @@ describe("bad input to calibration", function()
       { sparsity = 0.5 }), 1, true)
     assert.equal(0.0, largest(down.weight - before))
     assert.is_nil(down.held)
+  end)
+
+  it("takes weights that are not finite where nothing is solved for", function()
+    for _, sequential in ipairs { "block", false } do
+      local model = tiny.gpt2()
+      local down = model:linears "mlp.down"[1]
+      down.weight[1][2]:fill_(math.huge)
+      lc.prune.by(down, tiny.batches(1, 2, 8), function(layer) return -layer.weight:abs() end,
+        { sparsity = 1 / down.weight:numel(), sequential = sequential })
+      assert.equal(0, down.weight[1][2]:item())
+    end
+  end)
+
+  it("names layers outside the blocks", function()
+    local model = tiny.decoder "opt"
+    for _, role in ipairs { "project.in", "project.out" } do
+      for _, method in ipairs { "wanda", "sparsegpt", "alps" } do
+        local name = model:linears(role)[1].name
+        local wanted = ("prune.%s: %s (%s) lies outside the blocks, where no inputs are collected; take "
+          .. "model:linears(), or prune it by magnitude"):format(method, name, role)
+        local prune = lc.prune[method]
+        assert.matches(wanted, message(prune, model:linears(role), tiny.batches(1, 2, 8), { sparsity = 0.5 }), 1, true)
+        assert.matches(wanted, message(prune, model:linears() + model:linears(role), tiny.batches(1, 2, 8),
+          { sparsity = 0.5 }), 1, true)
+      end
+      lc.prune.magnitude(model:linears(role), { sparsity = 0.5 })
+    end
   end)
 
   it("leaves the layer alone when its Hessian has no factor", function()

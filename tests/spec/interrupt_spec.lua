@@ -87,10 +87,12 @@ describe("Ctrl-C", function()
     end)
   end)
 
-  it("inside pruning on a text leaves its layers pruned and held up to one, and dense from there on", function()
-    local model = tiny.gpt2(config)
+  --- On `threads` threads: one takes pieces of work one after another, without a look between the last and what follows.
+  local function leaves_whole_layers(threads, options)
+    local model, all = tiny.gpt2(config), system.threads()
+    system.threads(threads)
     local before, dense = model:snapshot(), model:clone():linears()
-    local function prune() return lc.prune.sparsegpt(model:linears(), batches, { sparsity = 0.5 }) end
+    local function prune() return lc.prune.sparsegpt(model:linears(), batches, options) end
     local function afresh()
       lc.mask.held(model):lift()
       model:restore(before)
@@ -111,7 +113,14 @@ describe("Ctrl-C", function()
       assert.near(0.5, model:linears():sparsity(), 0.01)
       return was
     end)
+    system.threads(all)
+  end
+
+  it("inside pruning on a text leaves its layers pruned and held up to one, and dense from there on", function()
+    leaves_whole_layers(system.threads(), { sparsity = 0.5 })
   end)
+
+  it("inside pruning in groups on one thread does too", function() leaves_whole_layers(1, { pattern = "2:4" }) end)
 
   it("inside pruning gives the dense weights or the pruned ones", function()
     local model = tiny.gpt2(config)

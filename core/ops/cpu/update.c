@@ -6,6 +6,7 @@
 #include <math.h>
 
 #define PART 2048 /* numbers whose mask is spread at once; in a sum, those summed in f32 before double takes over */
+_Static_assert(PART % 8 == 0 && GRAIN % 8 == 0, "pieces begin with a whole byte of bits");
 
 static const uint8_t *bits_or_null(const lc_tensor *keep) {
     return keep ? LC_DATA(uint8_t, keep) : NULL;
