@@ -59,12 +59,14 @@ void lcl_pruning_options(lua_State *L, int arg, const lcl_option_set *set, const
     lcl_options(L, arg, set, out);
     if (o->refine.swap || o->refine.reconstruct) o->core.refine = &o->refine;
     o->core.scope = (lc_scope)o->scope;
+    if (o->core.pattern && lcl_field(L, arg, "scope") != LUA_TNIL)
+        lcl_error(L, "%s: scope and pattern are both given; a pattern compares within its groups", set->function);
     int type = lcl_field(L, arg, "sparsity");
     if (type == LUA_TTABLE)
         read_targets(L, set->function, layers, &o->core);
-    else if (type == LUA_TNUMBER)
-        o->core.sparsity = lua_tonumber(L, -1);
-    else if (type != LUA_TNIL)
+    else if (type == LUA_TNUMBER && isnan(o->core.sparsity = lua_tonumber(L, -1)))
+        lcl_error(L, "%s: sparsity nan is not a share from 0 to 1", set->function);
+    else if (type != LUA_TNIL && type != LUA_TNUMBER)
         lcl_error(L, "%s: option 'sparsity' must be a number or a table, got %s", set->function, lcl_describe(L, -1));
     lua_pop(L, 1);
 }
@@ -106,10 +108,27 @@ static void feed_batches(lua_State *L, lc_calibration *c, int data) {
     lua_settop(L, top);
 }
 
+static bool is_empty(lua_State *L, int table) {
+    lua_pushnil(L);
+    if (!lua_next(L, table)) return true;
+    lua_pop(L, 2);
+    return false;
+}
+
+/* A table with names in it and no list is one batch, or the options where the text was forgotten. */
+static void check_list(lua_State *L, int data) {
+    bool list = lua_geti(L, data, 1) != LUA_TNIL, batch = lua_getfield(L, data, "ids") != LUA_TNIL;
+    lua_pop(L, 2);
+    if (list || is_empty(L, data)) return;
+    lcl_error(L, batch ? "this is one batch, and a list of them is expected: write { { ids = ... } }"
+                       : "the calibration text is missing: it stands between the layers and the options");
+}
+
 lc_dataset *lcl_check_data(lua_State *L, int data) {
     lc_dataset *dataset = lcl_test(L, data, &LCL_DATASET);
     if (!dataset && !lua_istable(L, data) && !lua_isfunction(L, data))
         lcl_expected(L, data, "calibration text: a dataset, a list of batches, or a function that gives them");
+    if (!dataset && lua_istable(L, data)) check_list(L, data);
     return dataset;
 }
 

@@ -107,6 +107,7 @@ static int prune_random(lua_State *L) {
  * the caller's, between lcl_enter and lcl_leave: layers may have functions in Lua. */
 static lc_calibration *open_calibration(lua_State *L, const lcl_option_set *set, int arg, options *o) {
     lc_selection *layers = lcl_layers(L, 1);
+    lcl_check_data(L, 2); /* forgotten, it would be looked for among the options */
     lcl_pruning_options(L, arg, set, layers, o);
     o->calibrate.sequential = lcl_sequential(L, arg, set);
     if (o->common.core.refine) o->calibrate.gram = true;
@@ -122,6 +123,9 @@ static lc_status run_ria(lc_calibration *c, const options *o, lc_mask **mask) {
 }
 
 static lc_status run_sparsegpt(lc_calibration *c, const options *o, lc_mask **mask) {
+    if (o->common.core.pattern && o->sparsegpt.mask_block)
+        return lc_fail(LC_EINVAL, "prune.sparsegpt: mask_block and pattern are both given; a pattern's mask is chosen "
+                                  "group by group");
     return lc_prune_sparsegpt(c, &o->sparsegpt, &o->common.core, mask);
 }
 

@@ -37,6 +37,7 @@ static int prune_alps(lua_State *L) {
     lua_settop(L, 3);
     lc_selection *layers = lcl_layers(L, 1);
     alps_options o = {0};
+    lcl_check_data(L, 2);
     lcl_pruning_options(L, 3, &alps_set, layers, &o);
     lc_calibrate_options what = {.sequential = lcl_sequential(L, 3, &alps_set), .gram = true};
     lc_calibration *c = lcl_calibration(L, "prune.alps", layers, 2, &what);
@@ -125,7 +126,7 @@ typedef struct allocate_options {
 } allocate_options;
 
 static const lcl_option allocate_rows[] = {
-    {"sparsity", LCL_NUMBER, offsetof(allocate_options, sparsity), .required = true, .max = 1,
+    {"sparsity", LCL_NUMBER, offsetof(allocate_options, sparsity), .required = true, .max = INFINITY,
      .doc = "of all the layers together, 0 to 1"},
     {"by", LCL_ANY,
      .doc = "'owl', by the outliers in each block (the default); 'uniform'; or a function(layer, stats) that returns a "
@@ -186,6 +187,7 @@ static int prune_allocate(lua_State *L) {
     int by = lua_gettop(L);
     const char *way = lua_type(L, by) == LUA_TSTRING ? lua_tostring(L, by) : lua_isnil(L, by) ? "owl" : "";
     bool uniform = strcmp(way, "uniform") == 0;
+    lcl_done(L, lc_prune_check_sparsity("prune.allocate", NULL, o.sparsity), 0);
     if (!function && !uniform && strcmp(way, "owl") != 0)
         lcl_error(L, "prune.allocate: option 'by' must be 'owl', 'uniform' or a function, got %s", lcl_describe(L, by));
     double *scores = lua_newuserdatauv(L, (size_t)layers->n * 2 * sizeof *scores, 0), *targets = scores + layers->n;

@@ -382,7 +382,10 @@ static int evaluate(lua_State *L) {
     double sum = 0;
     int64_t count = 0, batch_size = data ? lcl_integer(L, 3) : 0;
     lc_batch batch = {0};
-    if (!data) lcl_batch(L, 2, &batch);
+    if (data)
+        lcl_use_text(L, data, LCL_IS_SCORED);
+    else
+        lcl_batch(L, 2, &batch);
     lua_State *outer = lcl_enter(L);
     lc_status status =
         data ? lc_evaluate(model, data, batch_size, &sum, &count) : lc_evaluate_batch(model, &batch, &sum, &count);

@@ -7,13 +7,14 @@ local lc = require "lacuna"
 local p = lc.params {
   model = "facebook/opt-125m", train = "wikitext2/train", test = "wikitext2/test", join = "rows",
   sparsities = { 0.3, 0.5, 0.7, 0.8, 0.9 }, samples = 128, length = 512,
-  block = 128, mask_block = 128, damp = 0.01, epsilon = 0.0,
+  block = 128, mask_block = 0, damp = 0.01, epsilon = 0.0,
   steps = 100, batch = 16, lr = 2e-5, protocol = "windows", windows = 0,
   help = {
     train = "text under LACUNA_DATA that calibrates and tunes", join = "rows, as WikiText is published, or plain",
     sparsities = "what to prune to, round by round", samples = "windows of calibration text",
     length = "tokens in a window of training text",
-    block = "columns between two updates of the rest", mask_block = "columns whose mask is chosen together",
+    block = "columns between two updates of the rest",
+    mask_block = "columns whose mask is chosen together; 0: those of a block",
     damp = "share of the mean diagonal that is added to the Hessian's", epsilon = "added after that",
     steps = "optimizer steps after each pruning",
     protocol = "of perplexity: windows, or strided", windows = "of the test text that are measured; 0 is all",
@@ -41,7 +42,8 @@ run:log { model = "dense", round = 0, sparsity = dense:linears():sparsity(), tun
 for round, sparsity in ipairs(p.sparsities) do
   run:stage(("prune to %g"):format(sparsity), { model = model }, function()
     local mask = lc.prune.sparsegpt(model:linears(), train:sample(p.samples, { seed = round }), {
-      sparsity = sparsity, block = p.block, mask_block = p.mask_block, damp = p.damp, epsilon = p.epsilon,
+      sparsity = sparsity, block = p.block, mask_block = p.mask_block > 0 and p.mask_block or nil,
+      damp = p.damp, epsilon = p.epsilon,
     })
     run:log { model = "pruned", round = round, requested = sparsity, sparsity = mask:sparsity(),
       pruned = measure(model), tuned = tune(model, round), violations = mask:violations(model) }

@@ -32,15 +32,16 @@ bool lc_rotary_rows(const lc_source *s, const char *name, lc_row_order *out) {
     return true;
 }
 
-static lc_status open_transformers(const char *directory, lc_source *s) {
+/* `weights` NULL: the directory's, under the names that transformers gives them. */
+static lc_status open_transformers(const char *directory, const char *weights, lc_source *s) {
     char *config = lc_path_join(directory, "config.json");
     s->directory = lc_strdup(directory);
     lc_status status = config && s->directory ? lc_json_read(config, &s->config) : LC_ENOMEM;
     lc_free(config);
-    return status ? status : lc_weights_open(directory, &s->weights);
+    return status ? status : lc_weights_open(weights ? weights : directory, &s->weights);
 }
 
-typedef enum file_kind { FILE_GGUF, FILE_LLAMA2C, FILE_WITHOUT_CONFIGURATION } file_kind;
+typedef enum file_kind { FILE_GGUF, FILE_LLAMA2C, FILE_STATE_DICT, FILE_OTHER } file_kind;
 
 /* By its first bytes; llama2.c's have no mark of their own, but must be called *.bin, which torch.save's often are too. */
 static lc_status find_kind(const char *path, file_kind *out) {
@@ -53,16 +54,18 @@ static lc_status find_kind(const char *path, file_kind *out) {
     bool torch = !memcmp(head, "PK\3\4", 4) || (head[0] == 0x80 && head[1] >= 2 && head[1] <= 5);
     *out = !memcmp(head, "GGUF", 4) || ends_with(path, ".gguf") ? FILE_GGUF
            : ends_with(path, ".bin") && !torch                  ? FILE_LLAMA2C
-                                                                : FILE_WITHOUT_CONFIGURATION;
+           : ends_with(path, ".pt") || ends_with(path, ".pth")  ? FILE_STATE_DICT
+                                                                : FILE_OTHER;
     return status;
 }
 
-/* Whether a file of a directory may be one to import: GGUF, or llama2.c's, whose tokenizers are called tok...bin, and not
- * what transformers and torch call *.bin. */
+/* Whether a file of a directory may be a model: GGUF, a state dict, or llama2.c's, whose tokenizers are called tok...bin;
+ * and not what transformers and torch keep beside one. */
 static bool is_model(const char *name, const char *end) {
-    static const char *const others[] = {"tok", "pytorch_model", "adapter_model", "training_args", "optimizer"};
+    static const char *const others[] = {"tok",       "pytorch_model", "adapter_model", "training_args",
+                                         "optimizer", "scheduler",     "rng_state"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (!strncmp(name, others[i], strlen(others[i])) && !strcmp(end, ".bin")) return false;
+        if (!strncmp(name, others[i], strlen(others[i])) && strcmp(end, ".gguf")) return false;
     return ends_with(name, end);
 }
 
@@ -111,15 +114,33 @@ static lc_status open_other(const char *directory, lc_source *s) {
     return status;
 }
 
-/* A config.json may stand beside GGUF files, too. */
+/* A config.json may stand beside GGUF files, or a state dict of any name, too. */
 static lc_status open_directory(const char *directory, lc_source *s) {
     bool configured = false, weights = false;
-    char *gguf = NULL;
+    char *gguf = NULL, *dict = NULL;
     LC_TRY(lc_dir_has(directory, "config.json", &configured));
     LC_TRY(lc_weights_present(directory, &weights));
-    if (configured && !weights) LC_TRY(find_only(directory, ".gguf", &gguf));
-    lc_status status = configured && !gguf ? open_transformers(directory, s) : open_other(directory, s);
+    lc_status status = LC_OK;
+    if (configured && !weights) status = find_only(directory, ".gguf", &gguf);
+    if (configured && !weights && !gguf && !status) status = find_only(directory, ".pt", &dict);
+    if (configured && !weights && !gguf && !dict && !status) status = find_only(directory, ".pth", &dict);
+    if (!status) status = configured && !gguf ? open_transformers(directory, dict, s) : open_other(directory, s);
     lc_free(gguf);
+    lc_free(dict);
+    return status;
+}
+
+/* With the config.json beside it. */
+static lc_status open_state_dict(const char *path, lc_source *s) {
+    const char *slash = strrchr(path, '/');
+    char *directory = slash ? lc_strndup(path, slash > path ? (size_t)(slash - path) : 1) : lc_strdup(".");
+    bool configured = false;
+    lc_status status = directory ? lc_dir_has(directory, "config.json", &configured) : LC_ENOMEM;
+    if (!status && !configured)
+        status =
+            lc_fail(LC_ENOTFOUND, "%s: a state dict says nothing of its model: put its config.json beside it", path);
+    if (!status) status = open_transformers(directory, path, s);
+    lc_free(directory);
     return status;
 }
 
@@ -128,6 +149,7 @@ static lc_status open_file(const char *path, lc_source *s) {
     LC_TRY(find_kind(path, &kind));
     if (kind == FILE_GGUF) return lc_import_gguf(path, s);
     if (kind == FILE_LLAMA2C) return lc_import_llama2c(path, s);
+    if (kind == FILE_STATE_DICT) return open_state_dict(path, s);
     return lc_fail(LC_EFORMAT,
                    "%s: neither a GGUF file nor a .bin of llama2.c: load the directory that holds config.json "
                    "and the weights",

@@ -24,7 +24,7 @@ typedef struct lc_source {
     bool (*reordered)(const struct lc_source *s, const char *name, lc_row_order *out);
 } lc_source;
 
-/* `path` is a directory with config.json; a GGUF file, or a directory with one; a .bin of llama2.c, or a directory with
+/* `path` is a directory with config.json and weights, or a .pt or .pth beside one; a GGUF file, or a directory with one; a .bin of llama2.c, or a directory with
  * one. On failure *out is empty. */
 lc_status lc_source_open(const char *path, lc_source *out);
 void lc_source_close(lc_source *s); /* an empty one is fine */

@@ -16,6 +16,11 @@ lc_status lc_model_build(json_t *config, lc_dtype dtype, lc_model **out) {
     LC_TRY(lc_json_require(config, "model_type", "config.json"));
     LC_TRY(lc_json_get_string(config, "model_type", "config.json", &type));
     LC_TRY(lc_family_find(type, &family));
+    bool causal = true;
+    LC_TRY(lc_json_get_bool(config, "is_causal", "config.json", &causal));
+    if (!causal)
+        return lc_fail(LC_EFORMAT, "config.json: is_causal is false: attention to later tokens is not built for %s",
+                       type);
     if (dtype != LC_F32 && dtype != LC_F64)
         return lc_fail(LC_EDTYPE, "a model computes in f32 or f64, not %s", lc_dtype_name(dtype));
     lc_model *m = lc_calloc(1, sizeof *m);

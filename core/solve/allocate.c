@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "base/pool.h"
+#include "solve/prune.h"
 
 /* -- outliers ------------------------------------------------------------------------------------------------------ */
 
@@ -145,6 +146,7 @@ static double find_shift(const lc_selection *layers, const double *densities, do
 lc_status lc_allocate(const char *name, const lc_selection *layers, const double *scores, double sparsity,
                       double lambda, double *targets) {
     double least = INFINITY, most = -INFINITY;
+    LC_TRY(lc_prune_check_sparsity(name, NULL, sparsity));
     for (int64_t i = 0; i < layers->n; i++) {
         if (!isfinite(scores[i]))
             return lc_fail(LC_EINVAL, "%s: %s: its score %g is not finite", name, lc_selected_layer(layers, i)->name,

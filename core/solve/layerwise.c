@@ -45,19 +45,6 @@ static lc_status starting_weight(const job *j, const lc_param *p, lc_tensor **W)
     return status;
 }
 
-/* Does the layer hold all that is asked for? Then its mask is what it holds, or all ones. */
-static lc_status is_done(const job *j, int64_t i, bool *done) {
-    const lc_param *p = lc_selected_layer(j->layers, i)->weight;
-    const lc_target *t = &j->targets[i];
-    bool held = p->held && !j->options->regrow;
-    int64_t n = lc_numel(p->leaf), pruned = held ? n - lc_bits_count(p->held) : 0;
-    *done = held == !!p->held && (t->m ? t->n == t->m : pruned >= lc_prune_count(t->sparsity, n));
-    if (!*done) return LC_OK;
-    if (!held) return lc_bits_ones(2, p->leaf->shape, &j->keep[i]);
-    j->keep[i] = lc_bits_retain(p->held);
-    return LC_OK;
-}
-
 /* Then survivors keep their values too: only what is pruned is made up for. */
 static bool prunes_nothing_more(const lc_turn *turn) {
     size_t n = (size_t)lc_numel(turn->keep);
@@ -143,10 +130,9 @@ done:
 static lc_status solve_layer(const job *j, lc_solver solve, void *context, const lc_layer_stats *stats) {
     int64_t i = stats->index;
     lc_param *p = stats->layer->weight;
-    bool enough = false;
     LC_TRY(lc_param_enforce(p));
-    LC_TRY(is_done(j, i, &enough));
-    if (enough) return LC_OK;
+    LC_TRY(lc_prune_held_enough(p, &j->targets[i], j->options->regrow, &j->keep[i]));
+    if (j->keep[i]) return LC_OK;
     lc_turn turn = {.name = j->name, .stats = stats, .options = j->options, .target = j->targets[i]};
     lc_tensor *held = NULL;
     lc_status status;

@@ -9,6 +9,8 @@
 #include "base/pool.h"
 #include "ops/op.h"
 
+enum { LARGEST_GROUP = 1024 }; /* of n:m */
+
 /* A layer while it is ranked. */
 typedef struct unit {
     lc_tensor *scores;      /* contiguous */
@@ -42,13 +44,15 @@ static bool parse_pattern(const char *text, int64_t *n, int64_t *m) {
     *n = strtoll(text, &end, 10);
     if (*end != ':' || !isdigit((unsigned char)end[1])) return false;
     *m = strtoll(end + 1, &end, 10);
-    return *end == 0 && *m >= 1 && *m <= 1024 && *n >= 0 && *n <= *m;
+    return *end == 0 && *m >= 1 && *n >= 0 && *n <= *m;
 }
 
 static lc_status read_pattern(const char *name, const lc_selection *layers, const char *pattern, lc_target *out) {
     int64_t n, m;
     if (!parse_pattern(pattern, &n, &m))
         return lc_fail(LC_EINVAL, "%s: pattern '%s' is not n:m, such as '2:4' (2 of every 4 stay)", name, pattern);
+    if (m > LARGEST_GROUP)
+        return lc_fail(LC_EINVAL, "%s: pattern '%s' has groups of more than %d", name, pattern, LARGEST_GROUP);
     for (int64_t i = 0; i < layers->n; i++) {
         const lc_layer *layer = lc_selected_layer(layers, i);
         if (layer->inputs % m != 0)
@@ -59,8 +63,7 @@ static lc_status read_pattern(const char *name, const lc_selection *layers, cons
     return LC_OK;
 }
 
-/* `where`: the layer whose own target it is, or NULL. */
-static lc_status check_sparsity(const char *name, const char *where, double sparsity) {
+lc_status lc_prune_check_sparsity(const char *name, const char *where, double sparsity) {
     if (sparsity >= 0 && sparsity <= 1) return LC_OK;
     const char *of = where ? " of " : "";
     if (!where) where = "";
@@ -78,7 +81,7 @@ static lc_status read_targets(const char *name, const lc_selection *layers, cons
         return lc_fail(LC_EINVAL, "%s: how much? give sparsity = 0.5 or pattern = '2:4'", name);
     for (int64_t i = 0; i < layers->n; i++) {
         out[i] = (lc_target){.sparsity = o->targets ? o->targets[i] : o->sparsity};
-        LC_TRY(check_sparsity(name, o->targets ? lc_selected_layer(layers, i)->name : NULL, out[i].sparsity));
+        LC_TRY(lc_prune_check_sparsity(name, o->targets ? lc_selected_layer(layers, i)->name : NULL, out[i].sparsity));
     }
     return LC_OK;
 }
@@ -191,6 +194,16 @@ int64_t lc_prune_count(double sparsity, int64_t n) {
     return (int64_t)floor(sparsity * (double)n);
 }
 
+lc_status lc_prune_held_enough(const lc_param *p, const lc_target *target, bool regrow, lc_bits **keep) {
+    *keep = NULL;
+    if (p->held && regrow) return LC_OK;
+    int64_t n = lc_numel(p->leaf), pruned = p->held ? n - lc_bits_count(p->held) : 0;
+    if (target->m ? target->n != target->m : pruned < lc_prune_count(target->sparsity, n)) return LC_OK;
+    if (!p->held) return lc_bits_ones(p->leaf->ndim, p->leaf->shape, keep);
+    *keep = lc_bits_retain(p->held);
+    return LC_OK;
+}
+
 lc_status lc_prune_layer(const lc_ranked *r, int64_t inputs, const lc_target *target, lc_scope scope) {
     if (target->m) return lc_prune_groups(r, target->n, target->m);
     if (scope == LC_SCOPE_LAYER) return lc_prune_lowest(r, 1, lc_prune_count(target->sparsity, r->n));
@@ -215,6 +228,11 @@ static lc_status choose(const job *j, lc_score score, void *context) {
         LC_TRY(status);
         weights += u->ranked.n;
         if (together) continue;
+        LC_TRY(lc_prune_held_enough(layer->weight, &j->targets[i], j->options->regrow, &j->keep[i]));
+        if (j->keep[i]) {
+            drop_unit(u);
+            continue;
+        }
         LC_TRY(lc_prune_layer(&u->ranked, layer->inputs, &j->targets[i], j->options->scope));
         LC_TRY(finish(j, i));
     }

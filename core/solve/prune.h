@@ -43,10 +43,15 @@ typedef struct lc_target {
  * LC_ESTATE in the middle of a training step. */
 lc_status lc_prune_targets(const char *name, const lc_selection *layers, const lc_prune_options *options,
                            lc_target **out);
+/* LC_EINVAL, with what to write for 90, unless it is a share; `where` is the layer whose own target it is, or NULL. */
+lc_status lc_prune_check_sparsity(const char *name, const char *where, double sparsity);
 /* What they ask of all of them together: each layer counts by its weights. */
 double lc_prune_requested(const lc_selection *layers, const lc_target *targets);
 /* floor(sparsity n), the number that is pruned of n weights. */
 int64_t lc_prune_count(double sparsity, int64_t n);
+/* Where the layer holds all that is asked for, or more, or nothing is asked for: *keep is what stays, a fresh reference.
+ * Else, and where held weights are to be ranked again, NULL. */
+lc_status lc_prune_held_enough(const lc_param *p, const lc_target *target, bool regrow, lc_bits **keep);
 /* Prunes one layer by its scores, rows of `inputs` each; scope LAYER or ROW. */
 lc_status lc_prune_layer(const lc_ranked *scores, int64_t inputs, const lc_target *target, lc_scope scope);
 /* The weight that is ranked: the leaf itself, retained; with `regrow`, where old values were remembered, a fresh tensor

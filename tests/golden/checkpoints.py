@@ -6,6 +6,7 @@ state.pt (zip), legacy.pt: the same state dict: all dtypes, shared storages, off
 repacked.pt: state.pt packed again, as zip does it: deflated, with an entry for the directory.
 nested.pt, prefixed.pt: state dicts under "state_dict", and with "module." before every name.
 sharded/: two files and their index.
+model/: a Llama as config.json and a state dict of a name of its own; logits.json has what it says of some tokens.
 hostile_*.pt: pickles that run code when Python reads them.
 Run: python tests/golden/checkpoints.py
 """
@@ -20,6 +21,7 @@ import zipfile
 import gguf
 import numpy as np
 import torch
+import transformers
 from gguf import GGMLQuantizationType, GGUFWriter, quants
 from safetensors.torch import save_file
 
@@ -124,6 +126,20 @@ def repack(source, target):
             new.writestr(zipfile.ZipInfo(entry.filename), old.read(entry), zipfile.ZIP_DEFLATED)
 
 
+def whole_model():
+    directory = HERE / "model"
+    directory.mkdir(exist_ok=True)
+    torch.manual_seed(5)
+    config = transformers.LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=12, num_hidden_layers=1, num_attention_heads=2,
+                                      max_position_embeddings=16)
+    model = transformers.LlamaForCausalLM(config).eval()
+    torch.save(model.state_dict(), directory / "epoch-3.pt")
+    (directory / "config.json").write_text(json.dumps(config.to_diff_dict(), indent=1) + "\n")
+    with torch.no_grad():
+        logits = model(torch.tensor([[1, 4, 1, 5, 9, 2]])).logits[0]
+    (directory / "logits.json").write_text(json.dumps(logits.tolist()) + "\n")
+
+
 class Call:
     def __init__(self, function, *arguments):
         self.call = (function, arguments)
@@ -148,3 +164,4 @@ if __name__ == "__main__":
     torch_files()
     repack(HERE / "state.pt", HERE / "repacked.pt")
     hostile_files()
+    whole_model()

@@ -317,6 +317,24 @@ describe("pruning on calibration text", function()
   end)
 end)
 
+describe("a sparsity below what is held", function()
+  it("changes nothing, whatever chose the mask and whatever is compared", function()
+    for _, sequential in ipairs { "block", false } do
+      for _, case in ipairs { { "wanda", "row" }, { "ria", "layer" }, { "alps", "row" } } do
+        local model = load()
+        local held = lc.prune.magnitude(model:linears(), { sparsity = 0.5 })
+        local mask = lc.prune[case[1]](model:linears(), data,
+          { sparsity = 0.4, scope = case[2], sequential = sequential })
+        assert.equal(1.0, mask:overlap(held), case[1])
+      end
+    end
+    local model = load()
+    local held = lc.prune.magnitude(model:linears(), { sparsity = 0.5 })
+    assert.equal(1.0, lc.prune.magnitude(model:linears(), { sparsity = 0.4, scope = "row" }):overlap(held))
+    assert.equal(1.0, lc.prune.magnitude(model:linears(), { sparsity = 0.4, scope = "model" }):overlap(held))
+  end)
+end)
+
 describe("a mask that is only made", function()
   it("is the one that is made and applied, also where held weights come back", function()
     for _, method in ipairs { "wanda", "ria", "sparsegpt", "alps" } do
@@ -380,6 +398,8 @@ describe("bad input to calibration", function()
       ["prune.sparsegpt: option 'sequential' must be 'block', 'layer' or false, got the string 'blocks'"] =
         { sparsity = 0.5, sequential = "blocks" },
       ["prune.sparsegpt: how much? give sparsity = 0.5 or pattern = '2:4'"] = {},
+      ["prune.sparsegpt: mask_block and pattern are both given; a pattern's mask is chosen group by group"] =
+        { pattern = "2:4", mask_block = 8 },
       ["prune.sparsegpt: option 'sparsity': the string 'x' is none of the selected layers, nor the name of one"] =
         { sparsity = { x = 0.5 } },
     } do
@@ -387,6 +407,10 @@ describe("bad input to calibration", function()
     end
     assert.matches("expected calibration text: a dataset, a list of batches", message(sparsegpt, layers, 3, {}), 1,
       true)
+    assert.matches("the calibration text is missing: it stands between the layers and the options",
+      message(lc.prune.wanda, layers, { sparsity = 0.5 }), 1, true)
+    assert.matches("this is one batch, and a list of them is expected: write { { ids = ... } }",
+      message(lc.prune.alps, layers, data[1], { sparsity = 0.5 }), 1, true)
     assert.matches("the calibration text has no tokens", message(sparsegpt, layers, {}, { sparsity = 0.5 }), 1, true)
   end)
 
@@ -401,6 +425,7 @@ describe("bad input to calibration", function()
         lc.prune.wanda(model:linears(), train:sample(4), { sparsity = 0.5 })
         model:perplexity(test)
         if arg[1] == "both" then model:perplexity(train) end
+        if arg[1] == "eval" then lc.train(model, test, { steps = 1, batch = 1, eval = train, eval_every = 1 }) end
       end
       warn "@off"
       warn "not shown"
@@ -410,8 +435,10 @@ describe("bad input to calibration", function()
     handle:write(script)
     handle:close()
     assert.equal("", cli.shell(cli.program .. " " .. file).err)
-    assert.equal("lacuna: warning: the text that is scored is calibration text too; its perplexity says little of "
-      .. "other texts\n", cli.shell(cli.program .. " " .. file .. " both").err)
+    for _, how in ipairs { "both", "eval" } do
+      assert.equal("lacuna: warning: the text that is scored is calibration text too; its perplexity says little of "
+        .. "other texts\n", cli.shell(("%s %s %s"):format(cli.program, file, how)).err)
+    end
     os.remove(file)
   end)
 

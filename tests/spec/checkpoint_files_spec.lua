@@ -2,6 +2,7 @@
 -- tests/golden/checkpoints, made by tests/golden/checkpoints.py.
 
 local lc = require "lacuna"
+local json = require "lacuna.json"
 local GOLDEN = "tests/golden/checkpoints/"
 
 --- Every tensor of `expected` is in the file, with the same dtype, shape and bits.
@@ -45,6 +46,16 @@ describe("torch.save", function()
       local file, count = check_equal(name, "expected_linear.safetensors")
       assert.equal(2, count)
       assert.equal(2, #file)
+    end
+  end)
+
+  it("a whole model's, beside its config.json, is loaded by its path or as the only one of its directory", function()
+    local file = assert(io.open(GOLDEN .. "model/logits.json"))
+    local wanted = lc.tensor(json.decode(file:read "a", "logits.json"), { dtype = "f64" })
+    file:close()
+    for _, path in ipairs { "model", "model/epoch-3.pt" } do
+      local logits = lc.load(GOLDEN .. path, { dtype = "f64" }):logits { ids = { { 1, 4, 1, 5, 9, 2 } } }
+      assert.is_true((logits[1] - wanted):abs():max():item() < 1e-6)
     end
   end)
 

@@ -126,6 +126,8 @@ describe("what is no whole model", function()
       .. "and pytorch_model.bin.index.json is in this directory")
     refuses(saved "echo 'version https://git-lfs.github.com/spec/v1' >model.safetensors",
       "model.safetensors: what git-lfs puts in a large file's place, not the file: get it with git lfs pull")
+    refuses(saved [[sed -i '0,/{/s//{"is_causal": false,/' config.json]],
+      "config.json: is_causal is false: attention to later tokens is not built for llama")
     refuses(saved "mv config.json adapter_config.json", ": an adapter without its model (adapter_config.json, no "
       .. "config.json): merge it into that model first")
   end)
@@ -134,7 +136,10 @@ describe("what is no whole model", function()
     local text = ": neither a GGUF file nor a .bin of llama2.c: load the directory that holds config.json and "
       .. "the weights"
     local at = saved "true"
-    for _, file in ipairs { at .. "/model.safetensors", at .. "/config.json", "tests/golden/checkpoints/state.pt",
+    refuses("tests/golden/checkpoints/state.pt",
+      "tests/golden/checkpoints/state.pt: a state dict says nothing of its model: put its config.json beside it")
+    refuses(saved "rm *.safetensors; touch a.pt b.pt", ": has several files *.pt: load one of them by its path")
+    for _, file in ipairs { at .. "/model.safetensors", at .. "/config.json",
                             "tests/golden/checkpoints/sharded/pytorch_model-00001-of-00002.bin", "Makefile" } do
       refuses(file, file .. text)
     end

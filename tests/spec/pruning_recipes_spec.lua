@@ -162,6 +162,13 @@ describe("recipes/finetune.lua", function()
 end)
 
 describe("recipes/compare_pruning.lua", function()
+  it("and oneshot_finetune.lua refuse what does not prune by itself before any work", function()
+    for name, option in pairs { compare_pruning = "--methods", oneshot_finetune = "--method" } do
+      local result = cli.run(("--toy --out %s recipes/%s.lua %s allocate"):format(root, name, option))
+      assert.matches(option .. ": lc.prune.allocate needs more than a sparsity", result.err, 1, true)
+    end
+  end)
+
   it("has a row for the dense model and each method at each sparsity and pattern, a CSV and both plots", function()
     local directory, rows = play("compare_pruning", "--methods random,ria,sparsegpt --patterns 2:4,4:8", "compare")
     assert.equal(1 + 3 * 3, #rows)

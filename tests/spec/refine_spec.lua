@@ -111,7 +111,7 @@ describe("lc.prune.alps", function()
     local layers = wide():linears()
     refuses("prune.alps: option 'rho' must be from 1e-06 to 1000000, got 0",
       lc.prune.alps, layers, text, { sparsity = 0.5, rho = 0 })
-    refuses("prune.alps: option 'damp' must be at least 0, got -1",
+    refuses("prune.alps: option 'damp' must be from 0 to 1000000, got -1",
       lc.prune.alps, layers, text, { sparsity = 0.5, damp = -1 })
     refuses("prune.alps: sparsity 90 is not a share from 0 to 1; for 90% write 0.9",
       lc.prune.alps, layers, text, { sparsity = 90 })
@@ -280,7 +280,7 @@ describe("lc.prune.allocate", function()
 
   it("refuses what makes no sense", function()
     local layers = wide():linears()
-    refuses("prune.allocate: option 'sparsity' must be from 0 to 1, got 70",
+    refuses("prune.allocate: sparsity 70 is not a share from 0 to 1; for 70% write 0.7",
       lc.prune.allocate, layers, text, { sparsity = 70 })
     refuses("prune.allocate: option 'by' must be 'owl', 'uniform' or a function, got the string 'own'",
       lc.prune.allocate, layers, text, { sparsity = 0.7, by = "own" })
