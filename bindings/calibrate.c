@@ -59,15 +59,19 @@ void lcl_pruning_options(lua_State *L, int arg, const lcl_option_set *set, const
     lcl_options(L, arg, set, out);
     if (o->refine.swap || o->refine.reconstruct) o->core.refine = &o->refine;
     o->core.scope = (lc_scope)o->scope;
-    if (o->core.pattern && lcl_field(L, arg, "scope") != LUA_TNIL)
+    bool scope = lcl_field(L, arg, "scope") != LUA_TNIL;
+    lua_pop(L, 1);
+    if (o->core.pattern && scope)
         lcl_error(L, "%s: scope and pattern are both given; a pattern compares within its groups", set->function);
     int type = lcl_field(L, arg, "sparsity");
     if (type == LUA_TTABLE)
         read_targets(L, set->function, layers, &o->core);
-    else if (type == LUA_TNUMBER && isnan(o->core.sparsity = lua_tonumber(L, -1)))
-        lcl_error(L, "%s: sparsity nan is not a share from 0 to 1", set->function);
-    else if (type != LUA_TNIL && type != LUA_TNUMBER)
+    else if (type == LUA_TNUMBER)
+        o->core.sparsity = lua_tonumber(L, -1);
+    else if (type != LUA_TNIL)
         lcl_error(L, "%s: option 'sparsity' must be a number or a table, got %s", set->function, lcl_describe(L, -1));
+    if (type == LUA_TNUMBER && isnan(o->core.sparsity)) /* core takes it for none */
+        lcl_error(L, "%s: sparsity nan is not a share from 0 to 1", set->function);
     lua_pop(L, 1);
 }
 
@@ -120,8 +124,9 @@ static void check_list(lua_State *L, int data) {
     bool list = lua_geti(L, data, 1) != LUA_TNIL, batch = lua_getfield(L, data, "ids") != LUA_TNIL;
     lua_pop(L, 2);
     if (list || is_empty(L, data)) return;
-    lcl_error(L, batch ? "this is one batch, and a list of them is expected: write { { ids = ... } }"
-                       : "the calibration text is missing: it stands between the layers and the options");
+    const char *function = lcl_function_name(L);
+    if (batch) lcl_error(L, "%s: this is one batch, and a list of them is expected: { { ids = ... } }", function);
+    lcl_error(L, "%s: the calibration text is missing: it stands between the layers and the options", function);
 }
 
 lc_dataset *lcl_check_data(lua_State *L, int data) {

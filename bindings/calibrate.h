@@ -22,7 +22,7 @@ typedef struct lcl_pruning {
     {"sparsity", LCL_ANY,                                                                                              \
      .doc = "share of zeros when done, 0 to 1, what is held included; or a table of them by layer or layer name"},     \
         {"pattern", LCL_STRING, offsetof(lcl_pruning, core.pattern),                                                   \
-         .doc = "'n:m' in place of sparsity: n of every m neighbours in a row stay"},                                  \
+         .doc = "'n:m' in place of sparsity and scope: n of every m neighbours in a row stay"},                        \
         {"apply", LCL_BOOL, offsetof(lcl_pruning, core.apply), .fallback = "true",                                     \
          .doc = "zero the weights; false only makes the mask"},                                                        \
         {"hold", LCL_BOOL, offsetof(lcl_pruning, core.hold), .fallback = "true", .doc = "keep them zero in training"}, \

@@ -187,8 +187,8 @@ static const lcl_option_set sample_set = {"sample", sample_rows};
 
 /* Windows of a short text cover it several times over, which a large count would hide. */
 static void warn_of_overlap(lua_State *L, const lc_dataset *d, int64_t n) {
-    lc_origin origin = lc_dataset_origin(d);
-    int64_t tokens = origin.last - origin.first, length = lc_dataset_length(d);
+    int64_t tokens, length = lc_dataset_length(d);
+    lc_dataset_tokens(d, &tokens);
     if (lc_dataset_per(d) != LC_PER_WINDOW || n <= tokens / length) return;
     lua_pushfstring(L, "sample: %I windows of %I tokens are more than the %I tokens of text: they overlap",
                     (LUAI_UACINT)n, (LUAI_UACINT)length, (LUAI_UACINT)tokens);

@@ -48,7 +48,7 @@ static const lcl_option sparsegpt_rows[] = {
     {"block", LCL_INT, offsetof(options, sparsegpt.block), .min = 1, .max = 1e9, .fallback = "128",
      .doc = "columns between two updates of the rest of the weights"},
     {"mask_block", LCL_INT, offsetof(options, sparsegpt.mask_block), .min = 1, .max = 1e9,
-     .doc = "columns whose mask is chosen together, over all rows; default: block"},
+     .doc = "columns whose mask is chosen together, over all rows; default: block. Not with a pattern"},
     {"exact", LCL_BOOL, offsetof(options, sparsegpt.exact), .fallback = "true",
      .doc = "floor(sparsity n) weights of each mask block; false: one more, as in the published code"},
     {0},
@@ -109,6 +109,9 @@ static lc_calibration *open_calibration(lua_State *L, const lcl_option_set *set,
     lc_selection *layers = lcl_layers(L, 1);
     lcl_check_data(L, 2); /* forgotten, it would be looked for among the options */
     lcl_pruning_options(L, arg, set, layers, o);
+    if (o->common.core.pattern && o->sparsegpt.mask_block)
+        lcl_error(L, "%s: mask_block and pattern are both given; a pattern's mask is chosen group by group",
+                  set->function);
     o->calibrate.sequential = lcl_sequential(L, arg, set);
     if (o->common.core.refine) o->calibrate.gram = true;
     return lcl_calibration(L, set->function, layers, 2, &o->calibrate);
@@ -123,9 +126,6 @@ static lc_status run_ria(lc_calibration *c, const options *o, lc_mask **mask) {
 }
 
 static lc_status run_sparsegpt(lc_calibration *c, const options *o, lc_mask **mask) {
-    if (o->common.core.pattern && o->sparsegpt.mask_block)
-        return lc_fail(LC_EINVAL, "prune.sparsegpt: mask_block and pattern are both given; a pattern's mask is chosen "
-                                  "group by group");
     return lc_prune_sparsegpt(c, &o->sparsegpt, &o->common.core, mask);
 }
 

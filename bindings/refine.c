@@ -91,6 +91,7 @@ static const lcl_option_set swap_set = {"prune.swap", swap_rows};
 static int refine(lua_State *L, const lcl_option_set *set, refine_options *o) {
     lua_settop(L, 3);
     lc_selection *layers = lcl_layers(L, 1);
+    lcl_check_data(L, 2);
     lcl_options(L, 3, set, o);
     lcl_field(L, 3, "target");
     lc_snapshot *target = lcl_test(L, -1, &LCL_SNAPSHOT);
@@ -126,7 +127,7 @@ typedef struct allocate_options {
 } allocate_options;
 
 static const lcl_option allocate_rows[] = {
-    {"sparsity", LCL_NUMBER, offsetof(allocate_options, sparsity), .required = true, .max = INFINITY,
+    {"sparsity", LCL_NUMBER, offsetof(allocate_options, sparsity), .required = true, .min = -INFINITY, .max = INFINITY,
      .doc = "of all the layers together, 0 to 1"},
     {"by", LCL_ANY,
      .doc = "'owl', by the outliers in each block (the default); 'uniform'; or a function(layer, stats) that returns a "
@@ -182,6 +183,7 @@ static int prune_allocate(lua_State *L) {
     lua_settop(L, 3);
     lc_selection *layers = lcl_layers(L, 1);
     allocate_options o = {0};
+    if (!lua_isnil(L, 2)) lcl_check_data(L, 2); /* 'uniform' needs none */
     lcl_options(L, 3, &allocate_set, &o);
     bool function = lcl_field(L, 3, "by") == LUA_TFUNCTION;
     int by = lua_gettop(L);

@@ -62,3 +62,8 @@ void lc_strbuf_free(lc_strbuf *b) {
     lc_free(b->data);
     *b = (lc_strbuf){0};
 }
+
+bool lc_ends_with(const char *text, const char *end) {
+    size_t length = strlen(text), n = strlen(end);
+    return length >= n && strcmp(text + length - n, end) == 0;
+}

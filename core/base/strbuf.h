@@ -1,4 +1,4 @@
-/* strbuf.h: a growing text buffer. After a failed allocation it stays valid, ignores what follows, and lc_strbuf_take
+/* strbuf.h: a growing text buffer, and what is asked of texts. After a failed allocation it stays valid, ignores what follows, and lc_strbuf_take
  * reports it, so that building a text needs one check at its end. */
 #ifndef LC_STRBUF_H
 #define LC_STRBUF_H
@@ -17,5 +17,7 @@ void lc_strbuf_printf(lc_strbuf *b, const char *format, ...) LC_PRINTF(2, 3);
 /* Hands the text over (lc_free) and empties the buffer; LC_ENOMEM when an addition had failed. */
 lc_status lc_strbuf_take(lc_strbuf *b, char **out, size_t *length);
 void lc_strbuf_free(lc_strbuf *b);
+
+bool lc_ends_with(const char *text, const char *end);
 
 #endif

@@ -186,8 +186,8 @@ static lc_status check_tensors(const char *path, const lc_named *tensors, int64_
     lc_status status = seen ? LC_OK : lc_fail(LC_ENOMEM, "%s: out of memory", path);
     for (int64_t i = 0; i < count && !status; i++) {
         const char *name = tensors[i].name;
-        const lc_tensor *held = tensors[i].bits ? tensors[i].bits->bytes : tensors[i].tensor;
-        lc_device device = held->storage->device;
+        const lc_tensor *data = tensors[i].bits ? tensors[i].bits->bytes : tensors[i].tensor;
+        lc_device device = data->storage->device;
         if (!*name || strcmp(name, "__metadata__") == 0 || !is_utf8(name))
             status = lc_fail(LC_EINVAL, "%s: \"%s\" cannot be the name of a tensor", path, name);
         else if (json_object_get(seen, name))

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/strbuf.h"
 #include "io/json.h"
 
 #define HEAD_BYTES 16 /* what formats are told by */
@@ -54,8 +55,11 @@ static lc_status find_format(const char *path, const lc_weights_format **out) {
     if (length == HEAD_BYTES && !memcmp(head, "version https://", HEAD_BYTES))
         return lc_fail(LC_EFORMAT,
                        "%s: what git-lfs puts in a large file's place, not the file: get it with git lfs pull", path);
+    bool torch = lc_ends_with(path, ".pt") || lc_ends_with(path, ".pth") || lc_ends_with(path, ".bin");
     for (size_t i = 0;; i++) {
         *out = formats[i];
+        if (formats[i] == &lc_format_safetensors && torch && !(length > 8 && head[8] == '{'))
+            return lc_fail(LC_EFORMAT, "%s: neither a zip archive nor a pickle, as torch.save writes them", path);
         if (formats[i] == &lc_format_safetensors || formats[i]->is_ours(head, length)) return LC_OK;
     }
 }
@@ -214,17 +218,12 @@ static lc_status file_to_open(const char *path, char **out) {
                    candidates[1], candidates[2], candidates[3]);
 }
 
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
-
 lc_status lc_weights_open(const char *path, lc_weights **out) {
     lc_weights *w = lc_calloc(1, sizeof *w);
     if (!w) return LC_ENOMEM;
     w->refs = 1;
     lc_status status = file_to_open(path, &w->path);
-    if (!status && ends_with(w->path, ".json"))
+    if (!status && lc_ends_with(w->path, ".json"))
         status = open_index(w, w->path);
     else if (!status && !(status = add_file(w, w->path)))
         status = index_names(w);

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/strbuf.h"
 
 void lc_source_close(lc_source *s) {
     json_decref(s->config);
@@ -13,11 +14,6 @@ void lc_source_close(lc_source *s) {
     lc_tokenizer_release(s->tokenizer);
     lc_free(s->directory);
     *s = (lc_source){0};
-}
-
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && !strcmp(text + n - m, end);
 }
 
 bool lc_rotary_rows(const lc_source *s, const char *name, lc_row_order *out) {
@@ -36,10 +32,13 @@ bool lc_rotary_rows(const lc_source *s, const char *name, lc_row_order *out) {
 static lc_status open_transformers(const char *directory, const char *weights, lc_source *s) {
     char *config = lc_path_join(directory, "config.json");
     s->directory = lc_strdup(directory);
+    s->whole = !weights;
     lc_status status = config && s->directory ? lc_json_read(config, &s->config) : LC_ENOMEM;
     lc_free(config);
     return status ? status : lc_weights_open(weights ? weights : directory, &s->weights);
 }
+
+#define WITHOUT_CONFIG "%s: a state dict says nothing of its model: put its config.json beside it"
 
 typedef enum file_kind { FILE_GGUF, FILE_LLAMA2C, FILE_STATE_DICT, FILE_OTHER } file_kind;
 
@@ -52,21 +51,22 @@ static lc_status find_kind(const char *path, file_kind *out) {
     lc_status status = lc_reader_read(reader, 0, head, size);
     lc_reader_close(reader);
     bool torch = !memcmp(head, "PK\3\4", 4) || (head[0] == 0x80 && head[1] >= 2 && head[1] <= 5);
-    *out = !memcmp(head, "GGUF", 4) || ends_with(path, ".gguf") ? FILE_GGUF
-           : ends_with(path, ".bin") && !torch                  ? FILE_LLAMA2C
-           : ends_with(path, ".pt") || ends_with(path, ".pth")  ? FILE_STATE_DICT
-                                                                : FILE_OTHER;
+    *out = !memcmp(head, "GGUF", 4) || lc_ends_with(path, ".gguf")   ? FILE_GGUF
+           : lc_ends_with(path, ".bin") && !torch                    ? FILE_LLAMA2C
+           : lc_ends_with(path, ".pt") || lc_ends_with(path, ".pth") ? FILE_STATE_DICT
+                                                                     : FILE_OTHER;
     return status;
 }
 
 /* Whether a file of a directory may be a model: GGUF, a state dict, or llama2.c's, whose tokenizers are called tok...bin;
  * and not what transformers and torch keep beside one. */
 static bool is_model(const char *name, const char *end) {
-    static const char *const others[] = {"tok",       "pytorch_model", "adapter_model", "training_args",
-                                         "optimizer", "scheduler",     "rng_state"};
+    static const char *const others[] = {"pytorch_model", "adapter_model", "training_args",
+                                         "optimizer",     "scheduler",     "rng_state"};
+    if (!strncmp(name, "tok", 3) && !strcmp(end, ".bin")) return false;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (!strncmp(name, others[i], strlen(others[i])) && strcmp(end, ".gguf")) return false;
-    return ends_with(name, end);
+    return lc_ends_with(name, end);
 }
 
 /* The directory's only file with that ending, NULL when there is none. */
@@ -99,6 +99,12 @@ static lc_status fail_without_model(const char *directory) {
                        "%s: an adapter without its model (adapter_config.json, no config.json): merge it into "
                        "that model first, as peft's merge_and_unload does",
                        directory);
+    char *dict = NULL;
+    LC_TRY(find_only(directory, ".pt", &dict));
+    if (!dict) LC_TRY(find_only(directory, ".pth", &dict));
+    bool found = dict != NULL;
+    lc_free(dict);
+    if (found) return lc_fail(LC_ENOTFOUND, WITHOUT_CONFIG, directory);
     return lc_fail(LC_ENOTFOUND, "%s: no config.json in this directory, and no .gguf or .bin of llama2.c: not a model",
                    directory);
 }
@@ -136,9 +142,7 @@ static lc_status open_state_dict(const char *path, lc_source *s) {
     char *directory = slash ? lc_strndup(path, slash > path ? (size_t)(slash - path) : 1) : lc_strdup(".");
     bool configured = false;
     lc_status status = directory ? lc_dir_has(directory, "config.json", &configured) : LC_ENOMEM;
-    if (!status && !configured)
-        status =
-            lc_fail(LC_ENOTFOUND, "%s: a state dict says nothing of its model: put its config.json beside it", path);
+    if (!status && !configured) status = lc_fail(LC_ENOTFOUND, WITHOUT_CONFIG, path);
     if (!status) status = open_transformers(directory, path, s);
     lc_free(directory);
     return status;
@@ -150,10 +154,11 @@ static lc_status open_file(const char *path, lc_source *s) {
     if (kind == FILE_GGUF) return lc_import_gguf(path, s);
     if (kind == FILE_LLAMA2C) return lc_import_llama2c(path, s);
     if (kind == FILE_STATE_DICT) return open_state_dict(path, s);
-    return lc_fail(LC_EFORMAT,
-                   "%s: neither a GGUF file nor a .bin of llama2.c: load the directory that holds config.json "
-                   "and the weights",
-                   path);
+    return lc_fail(
+        LC_EFORMAT,
+        "%s: neither a GGUF file, nor a .bin of llama2.c, nor a .pt: load the directory that holds config.json "
+        "and the weights",
+        path);
 }
 
 lc_status lc_source_open(const char *path, lc_source *out) {

@@ -19,13 +19,15 @@ typedef struct lc_source {
     lc_weights *weights;
     lc_tokenizer *tokenizer; /* NULL = none came with it */
     char *directory;         /* has further files of Hugging Face's layout; NULL = there are none */
+    bool whole;              /* the weights are the directory's own: what it holds of masks belongs to them */
     bool by_outputs;         /* weights of linear layers are (O, I), where the family's own files may have (I, O) */
     /* Whether the rows of this parameter are stored in another order; NULL = none are. */
     bool (*reordered)(const struct lc_source *s, const char *name, lc_row_order *out);
 } lc_source;
 
-/* `path` is a directory with config.json and weights, or a .pt or .pth beside one; a GGUF file, or a directory with one; a .bin of llama2.c, or a directory with
- * one. On failure *out is empty. */
+/* `path` is a directory with config.json and weights, which may be a .pt or .pth of any name, or such a file beside a
+ * config.json; a GGUF file, or a directory with one; a .bin of llama2.c, or a directory with one. On failure *out is
+ * empty. */
 lc_status lc_source_open(const char *path, lc_source *out);
 void lc_source_close(lc_source *s); /* an empty one is fine */
 

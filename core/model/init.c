@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "base/strbuf.h"
 #include "grad/graph.h"
 #include "model/config.h"
 #include "model/family.h"
@@ -26,13 +27,9 @@ static lc_status draw_normal(lc_tensor *leaf, const char *name, uint64_t seed, d
     return status;
 }
 
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), k = strlen(end);
-    return n >= k && !strcmp(text + n - k, end);
-}
-
 static lc_status draw(lc_model *m, const lc_param *p, uint64_t seed, double deviation) {
-    if (p->leaf->ndim < 2) return lc_fill(p->leaf, !strcmp(p->role, "norm") && ends_with(p->name, ".weight") ? 1 : 0);
+    if (p->leaf->ndim < 2)
+        return lc_fill(p->leaf, !strcmp(p->role, "norm") && lc_ends_with(p->name, ".weight") ? 1 : 0);
     bool ends_branch = !strcmp(p->role, "attention.out") || !strcmp(p->role, "mlp.down");
     if (ends_branch && m->family->scales_residual) deviation /= sqrt(2.0 * (double)m->sizes.layers);
     return draw_normal(p->leaf, p->name, seed, deviation);

@@ -182,10 +182,10 @@ static lc_status read_tokenizer(lc_model *m, const char *directory) {
 }
 
 /* The files beside the weights, in the layout of Hugging Face. */
-static lc_status read_directory(lc_model *m, const char *directory) {
-    LC_TRY(read_generation(m, directory));
-    LC_TRY(read_tokenizer(m, directory));
-    return lc_held_read(m, directory);
+static lc_status read_directory(lc_model *m, const lc_source *source) {
+    LC_TRY(read_generation(m, source->directory));
+    LC_TRY(read_tokenizer(m, source->directory));
+    return source->whole ? lc_held_read(m, source->directory) : LC_OK;
 }
 
 static lc_status build_and_read(const lc_source *source, const char *path, lc_dtype dtype, lc_model **out) {
@@ -225,7 +225,7 @@ lc_status lc_model_load(const char *path, lc_dtype dtype, lc_model **out) {
     lc_status status = build_and_read(&source, path, dtype, &m);
     if (!status) status = untie_differing_head(&source, path, dtype, &m);
     if (!status && source.tokenizer) m->tokenizer = lc_tokenizer_retain(source.tokenizer);
-    if (!status && source.directory) status = read_directory(m, source.directory);
+    if (!status && source.directory) status = read_directory(m, &source);
     lc_source_close(&source);
     if (status) {
         lc_model_release(m);

@@ -80,7 +80,10 @@ lc_status lc_hold_prepare(lc_param *p, lc_bits *keep, bool keep_values, lc_hold 
     if (!lc_bits_has_shape(keep, p->leaf->ndim, p->leaf->shape))
         return lc_fail(LC_ESHAPE, "%s: the mask is %s, the weight %s", p->name, LC_SHAPE(keep), LC_SHAPE(p->leaf));
     lc_hold h = {.param = p};
-    if (keep_values) LC_TRY(remember_pruned(p, keep, &h.values));
+    if (keep_values)
+        LC_TRY(remember_pruned(p, keep, &h.values));
+    else if (p->held_values && lc_bits_equal(p->held, keep))
+        h.values = lc_tensor_retain(p->held_values); /* nothing changes */
     h.keep = lc_bits_retain(keep);
     *out = h;
     return LC_OK;

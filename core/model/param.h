@@ -33,8 +33,8 @@ void lc_param_close(lc_param *p);
 lc_status lc_param_freeze(lc_param *p, bool frozen);
 
 /* Holds `keep` (the leaf's shape) in place of what is held now, and zeroes what it prunes. Retained. With keep_values the
- * weights pruned now are remembered, beside those that were remembered before and stay pruned. On failure nothing has
- * changed. */
+ * weights pruned now are remembered, beside those that were remembered before and stay pruned; without it, what was
+ * remembered goes, unless this very mask is held. On failure nothing has changed. */
 lc_status lc_param_hold(lc_param *p, lc_bits *keep, bool keep_values);
 /* The same for a bool tensor, which is packed. */
 lc_status lc_param_hold_bools(lc_param *p, lc_tensor *keep, bool keep_values);

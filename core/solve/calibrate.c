@@ -61,11 +61,9 @@ lc_status lc_calibration_new(const char *name, const lc_selection *layers, const
     for (int64_t i = 0; i < layers->n; i++) {
         const lc_layer *layer = lc_selected_layer(layers, i);
         if (layer->block < 0 && layer != layer->model->head)
-            return lc_fail(
-                LC_EINVAL,
-                "%s: %s (%s) lies outside the blocks, where no inputs are collected; take model:linears(), or "
-                "prune it by magnitude",
-                name, layer->name, layer->role);
+            return lc_fail(LC_EINVAL,
+                           "%s: %s (%s) lies outside the blocks, where no inputs are collected; take model:linears()",
+                           name, layer->name, layer->role);
     }
     lc_calibration *c = lc_calloc(1, sizeof *c);
     if (!c) return LC_ENOMEM;

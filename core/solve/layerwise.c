@@ -171,9 +171,9 @@ static void put_back(const job *j) {
         lc_param *p = lc_selected_layer(j->layers, i)->weight;
         if (!before->W) continue;
         write_weight(p, before->W);
+        lc_param_lift(p); /* of what a function in Lua may have made it hold */
         p->held = before->held;
         p->held_values = before->held_values;
-        lc_param_enforced(p);
         lc_tensor_release(before->W);
     }
 }

@@ -2,8 +2,8 @@
  * model.
  *
  * The count is exact: of each unit's n weights, floor(sparsity n) are pruned, those with the lowest scores; of equal
- * scores the ones with the lower index stay. What a layer's held mask has pruned goes first and stays; so a sparsity at
- * or below the held one changes nothing. */
+ * scores the ones with the lower index stay. What a layer's held mask has pruned goes first and stays. A layer that
+ * holds as much as is asked for in all is left alone, also where its rows hold more and less than that. */
 #ifndef LC_PRUNE_H
 #define LC_PRUNE_H
 

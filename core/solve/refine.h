@@ -19,7 +19,8 @@ typedef struct lc_refine_options {
 lc_refine_options lc_refine_defaults(void);
 
 /* One layer. W (O, I), contiguous, is 0 where keep (bool) is; it is to do what T (O, I) did. `group` and `held`: of
- * lc_swap. Changes W, and with `swap` keep. LC_EINVAL, with the layer, for NaN and inf in W or T. */
+ * lc_swap. Changes W, and with `swap` keep. LC_EINVAL, with the layer, for NaN and inf in W or T; LC_ENUMERIC
+ * when the weights that were found are not finite. */
 lc_status lc_refine(const char *name, const lc_layer_stats *stats, const lc_refine_options *options, int64_t group,
                     const uint8_t *held, lc_tensor *T, lc_tensor *W, lc_tensor *keep);
 

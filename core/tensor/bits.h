@@ -11,8 +11,8 @@ typedef struct lc_bits {
     int64_t refs;
     int ndim;
     int64_t shape[LC_MAX_DIMS];
-    lc_tensor
-        *bytes; /* u8 ((n + 7) / 8): element i, row-major, is bit i % 8 of byte i / 8; bits behind the last are 0 */
+    /* u8 ((n + 7) / 8): element i, row-major, is bit i % 8 of byte i / 8; bits behind the last are 0. */
+    lc_tensor *bytes;
 } lc_bits;
 
 /* From a bool tensor of any strides. LC_EDTYPE for another type. */

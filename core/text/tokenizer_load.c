@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/strbuf.h"
 #include "io/json.h"
 #include "text/bpe.h"
 #include "text/sentencepiece.h"
@@ -260,13 +261,8 @@ static lc_status load_gguf(const char *path, lc_tokenizer **out) {
     return status;
 }
 
-static bool ends_with(const char *path, const char *end) {
-    size_t length = strlen(path), n = strlen(end);
-    return length > n && strcmp(path + length - n, end) == 0;
-}
-
 lc_status lc_tokenizer_load(const char *path, lc_tokenizer **out) {
-    if (!lc_is_dir(path) && ends_with(path, ".gguf")) return load_gguf(path, out);
-    if (!lc_is_dir(path) && ends_with(path, ".bin")) return lc_tokenizer_llama2c(path, out);
+    if (!lc_is_dir(path) && lc_ends_with(path, ".gguf")) return load_gguf(path, out);
+    if (!lc_is_dir(path) && lc_ends_with(path, ".bin")) return lc_tokenizer_llama2c(path, out);
     return load_hugging_face(path, out);
 }

@@ -1,4 +1,4 @@
--- SparseGPT (Frantar, Alistarh 2023): columns go left to right, and those behind make up for what goes. Row j of U, with
+-- SparseGPT (Frantar, Alistarh 2023): columns go left to right, and those behind make up for what goes. Row j of U,
 -- U^T U = H^-1, is what pruning column j asks of them. U is R^-1 for R R^T = H: Cholesky's factor from the last row up.
 local lc = require "lacuna"
 local p = lc.params {

@@ -547,6 +547,11 @@ static void check_solvers(lc_dtype dtype) {
     CHECK_MESSAGE(lc_run(LC_OP_CHOLESKY, NULL, &bad[1], 1, &out), LC_ENUMERIC, "row 3");
     lc_set_f64(bad[0], 4, 0);
     CHECK_MESSAGE(lc_run(LC_OP_SOLVE_TRIANGULAR, NULL, (lc_tensor *[]){bad[0], bad[0]}, 2, &out), LC_ENUMERIC, "row 2");
+    lc_set_f64(bad[0], 4, 1); /* NaN below a diagonal of ones reaches what is solved behind it, though it meets zeros */
+    lc_set_f64(bad[0], 3, NAN);
+    lc_set_f64(bad[1], 0, 0);
+    lc_set_f64(bad[1], 8, 1);
+    compare(LC_OP_SOLVE_TRIANGULAR, NULL, bad, 2, 0);
     release_all((lc_tensor *[]){x, turned, gram, b, band, bad[0], bad[1]}, 7);
 }
 

@@ -3,6 +3,7 @@
 
 local lc = require "lacuna"
 local json = require "lacuna.json"
+local temporary = dofile "tests/temporary.lua"
 local GOLDEN = "tests/golden/checkpoints/"
 
 --- Every tensor of `expected` is in the file, with the same dtype, shape and bits.
@@ -57,6 +58,24 @@ describe("torch.save", function()
       local logits = lc.load(GOLDEN .. path, { dtype = "f64" }):logits { ids = { { 1, 4, 1, 5, 9, 2 } } }
       assert.is_true((logits[1] - wanted):abs():max():item() < 1e-6)
     end
+  end)
+
+  it("a state dict that stands beside another model's files has nothing of that model's masks", function()
+    local directory = temporary()
+    local model = lc.load(GOLDEN .. "model")
+    lc.prune.magnitude(model:linears(), { sparsity = 0.5 })
+    model:save(directory)
+    os.execute(("cp %smodel/epoch-3.pt %s/dense.pt"):format(GOLDEN, directory))
+    assert.equal(0.5, lc.load(directory):linears():sparsity())
+    assert.equal(0.0, lc.load(directory .. "/dense.pt"):linears():sparsity())
+    os.execute(("cd %s && rm *.safetensors && mv dense.pt tokyo.pth"):format(directory))
+    assert.equal(0.0, lc.load(directory):linears():sparsity())
+    os.execute(("cd %s && rm config.json"):format(directory))
+    assert.error_matches(function() return lc.load(directory) end,
+      "a state dict says nothing of its model: put its config.json beside it")
+    os.execute(("echo x > %s/tokyo.pth"):format(directory))
+    assert.error_matches(function() return lc.io.open(directory .. "/tokyo.pth") end,
+      "tokyo.pth: neither a zip archive nor a pickle, as torch.save writes them")
   end)
 
   it("shards are found by their index", function()

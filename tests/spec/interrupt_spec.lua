@@ -87,7 +87,7 @@ describe("Ctrl-C", function()
     end)
   end)
 
-  --- On `threads` threads: one takes pieces of work one after another, without a look between the last and what follows.
+  --- On so many threads: a single one takes pieces of work without a look between the last and what follows.
   local function leaves_whole_layers(threads, options)
     local model, all = tiny.gpt2(config), system.threads()
     system.threads(threads)

@@ -133,8 +133,8 @@ describe("what is no whole model", function()
   end)
 
   it("says that a file is not a directory", function()
-    local text = ": neither a GGUF file nor a .bin of llama2.c: load the directory that holds config.json and "
-      .. "the weights"
+    local text = ": neither a GGUF file, nor a .bin of llama2.c, nor a .pt: load the directory that holds "
+      .. "config.json and the weights"
     local at = saved "true"
     refuses("tests/golden/checkpoints/state.pt",
       "tests/golden/checkpoints/state.pt: a state dict says nothing of its model: put its config.json beside it")

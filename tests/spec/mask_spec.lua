@@ -445,7 +445,8 @@ describe("bad input", function()
     end
     refuses({ pattern = "2:4", sparsity = 0.5 }, "both given")
     refuses({ pattern = "1:1025" }, "pattern '1:1025' has groups of more than 1024")
-    refuses({ pattern = "2:4", scope = "model" }, "scope and pattern are both given; a pattern compares within its groups")
+    refuses({ pattern = "2:4", scope = "model" },
+      "scope and pattern are both given; a pattern compares within its groups")
     refuses({ pattern = "2:5" }, "has 12 inputs, which groups of 5 do not divide")
     refuses({ sparsity = 0.5, regrow = true, hold = false }, "regrow needs hold")
   end)

@@ -433,8 +433,8 @@ describe("the array library", function()
     local other_name = { copy = "clone", fill = "fill_", triangle = "tril", sum_to = "expand" }
     local arrays = require "lacuna.core.tensor"
     for _, op in ipairs(require("lacuna.core.test").ops()) do
-      local inner = op.name:find "_backward$" or op.name:find "_step$" or op.name == "square_sum" or op.name == "zero_pruned"
-        or op.name == "linear_cross_entropy" or op.name:find "^kl"
+      local inner = op.name:find "_backward$" or op.name:find "_step$" or op.name:find "^kl" or op.name == "square_sum"
+        or op.name == "zero_pruned" or op.name == "linear_cross_entropy"
       assert.is_truthy(inner or arrays[other_name[op.name] or op.name], op.name)
     end
   end)

@@ -67,6 +67,7 @@ typedef struct solve_job {
     const lc_attr *attr;
     const lc_tensor *a;
     lc_tensor *out;
+    bool finite; /* a is */
 } solve_job;
 
 static bool is_zero_row(const solve_job *j, int64_t row, int64_t begin, int64_t end) {
@@ -76,14 +77,15 @@ static bool is_zero_row(const solve_job *j, int64_t row, int64_t begin, int64_t 
 }
 
 /* Where a right-hand side begins with zeros, in the order of substitution, so does its solution: half of the work when it
- * is the identity. */
+ * is the identity. Not where zeros would meet NaN. */
 static void solve_columns(void *context, int64_t begin, int64_t end) {
     const solve_job *j = context;
     int uplo = j->attr->upper ? LC_BLAS_UPPER : LC_BLAS_LOWER, diag = j->attr->unit ? LC_BLAS_UNIT : LC_BLAS_NON_UNIT;
     int trans = j->attr->transpose ? LC_BLAS_TRANS : LC_BLAS_NO_TRANS;
     int64_t n = j->a->shape[0], m = j->out->shape[1], zeros = 0;
     bool downwards = j->attr->upper == j->attr->transpose;
-    while (zeros < n && is_zero_row(j, downwards ? zeros : n - 1 - zeros, begin, end)) zeros++;
+    while (j->finite && zeros < n && is_zero_row(j, downwards ? zeros : n - 1 - zeros, begin, end)) zeros++;
+    if (zeros == n) return;
     int64_t at = downwards ? zeros : 0;
     if (j->out->dtype == LC_F32)
         j->blas->strsm(LC_BLAS_ROW_MAJOR, LC_BLAS_LEFT, uplo, trans, diag, (int)(n - zeros), (int)(end - begin), 1,
@@ -91,6 +93,22 @@ static void solve_columns(void *context, int64_t begin, int64_t end) {
     else
         j->blas->dtrsm(LC_BLAS_ROW_MAJOR, LC_BLAS_LEFT, uplo, trans, diag, (int)(n - zeros), (int)(end - begin), 1,
                        LC_DATA(double, j->a) + at * (n + 1), (int)n, LC_DATA(double, j->out) + at * m + begin, (int)m);
+}
+
+#define ALL_FINITE(T)                 \
+    for (int64_t i = 0; i < n; i++) { \
+        T x = LC_DATA(T, a)[i];       \
+        bad |= !(x - x == 0);         \
+    }
+
+static bool is_finite(const lc_tensor *a) {
+    int64_t n = lc_numel(a);
+    bool bad = false;
+    if (a->dtype == LC_F32)
+        ALL_FINITE(float)
+    else
+        ALL_FINITE(double)
+    return !bad;
 }
 
 lc_status cpu_solve_triangular(const lc_call *call) {
@@ -101,7 +119,7 @@ lc_status cpu_solve_triangular(const lc_call *call) {
         if (lc_get_f64(a, a->offset + i * (n + 1)) == 0)
             return lc_fail(LC_ENUMERIC, "solve_triangular: the matrix is singular: its diagonal is 0 in row %lld",
                            (long long)i + 1);
-    solve_job j = {.attr = call->attr, .a = a, .out = out};
+    solve_job j = {.attr = call->attr, .a = a, .out = out, .finite = is_finite(a)};
     LC_TRY(lc_blas_open(&j.blas));
     LC_TRY(lc_copy_into(out, call->in[1]));
     return lc_parallel_range(m, COLUMNS, solve_columns, &j);
