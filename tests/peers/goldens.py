@@ -1,5 +1,5 @@
 """Makes the goldens anew in a copy of tests/golden and says which of them changed. Numbers may differ by rounding: other versions of
-PyTorch add in another order. Files of PyTorch and of llama.cpp are compared by what is in them: other versions arrange them differently.
+PyTorch, and other processors, add in another order. Files of PyTorch and of llama.cpp are compared by what is in them: other versions arrange them differently.
 
 Usage: python goldens.py
 """
@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -76,6 +77,16 @@ def compare_gguf(case, kept, fresh):
             case.equal(name, ours[name], theirs[name])
 
 
+def compare_lua(case, kept, fresh):
+    """What is between numbers with a point is the same text, and the numbers are the same but for rounding."""
+    number = re.compile(rb"-?\d+\.\d+(?:e[-+]?\d+)?")
+    kept, fresh = kept.read_bytes(), fresh.read_bytes()
+    case.equal("text", number.sub(b"#", fresh), number.sub(b"#", kept))
+    for theirs, ours in zip(number.findall(kept), number.findall(fresh)):
+        if abs(float(ours) - float(theirs)) > 1e-6 * max(1, abs(float(theirs))):
+            case.equal("number", ours, theirs)
+
+
 def compare_files(case, kept, fresh):
     if not fresh.exists():
         case.problems.append("is no longer made")
@@ -89,6 +100,8 @@ def compare_files(case, kept, fresh):
         compare_torch(case, load_torch(kept), load_torch(fresh))
     elif kept.suffix == ".gguf":
         compare_gguf(case, kept, fresh)
+    elif kept.suffix == ".lua":
+        compare_lua(case, kept, fresh)
     else:
         case.equal("bytes", fresh.read_bytes(), kept.read_bytes())
 
