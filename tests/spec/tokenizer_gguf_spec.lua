@@ -114,4 +114,16 @@ describe("llama2.c's tokenizer", function()
     assert.is_false(ok)
     assert.matches("not a tokenizer of llama2.c: token 0 ends past the end of the file", problem)
   end)
+
+  it("names a token that is not UTF-8, also where others are made of it", function()
+    local path = temporary(".bin")
+    local file = assert(io.open(path, "wb"))
+    local tokens = { "<unk>", "\n<s>\n", "\n</s>\n" }
+    for byte = 0, 255 do tokens[#tokens + 1] = ("<0x%02X>"):format(byte) end
+    for _, token in ipairs { "a", "\xff", "\xffa" } do tokens[#tokens + 1] = token end
+    file:write(("<i4"):pack(8))
+    for i, token in ipairs(tokens) do file:write(("<fs4"):pack(-i, token)) end
+    file:close()
+    assert.error_matches(function() return lc.tokenizer(path) end, "the token with the id 260 is not UTF%-8")
+  end)
 end)
