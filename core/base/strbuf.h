@@ -1,5 +1,5 @@
-/* strbuf.h: a growing text buffer, and what is asked of texts. After a failed allocation it stays valid, ignores what follows, and lc_strbuf_take
- * reports it, so that building a text needs one check at its end. */
+/* strbuf.h: a growing text buffer, and what is asked of texts. After a failed allocation a buffer stays valid, ignores
+ * what follows, and lc_strbuf_take reports it, so that building a text needs one check at its end. */
 #ifndef LC_STRBUF_H
 #define LC_STRBUF_H
 

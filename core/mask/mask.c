@@ -104,11 +104,15 @@ lc_status lc_mask_new(const lc_selection *layers, lc_bits *const *keep, lc_mask 
 
 static lc_status read_bools(const void *context, int64_t i, const lc_layer *layer, lc_bits **keep) {
     lc_tensor *const *given = context;
-    if (!lc_same_shape(given[i], layer->weight->leaf))
-        return lc_fail(LC_ESHAPE, "mask: %s: the mask is %s, the weight %s", layer->name, LC_SHAPE(given[i]),
-                       LC_SHAPE(layer->weight->leaf));
-    lc_status status = lc_bits_pack(given[i], keep);
-    return status ? lc_fail_within(status, "mask: %s", layer->name) : LC_OK;
+    lc_bits *packed = NULL;
+    lc_status status = lc_bits_pack(given[i], &packed);
+    if (status) return lc_fail_within(status, "mask: %s", layer->name);
+    status = check_keep(layer, packed);
+    if (status)
+        lc_bits_release(packed);
+    else
+        *keep = packed;
+    return status;
 }
 
 lc_status lc_mask_from(const lc_selection *layers, lc_tensor *const *keep, lc_mask **out) {
