@@ -14,7 +14,7 @@ local p = lc.params {
   samples = 128, length = 512, steps = 0, batch = 16, lr = 2e-5, protocol = "windows", windows = 0,
   prompt = "The city was founded in", tokens = 40,
   help = {
-    models = "names, directories or .gguf files, separated by commas", methods = "names in lc.prune",
+    models = "names, directories or .gguf files, separated by commas", methods = "separated by commas",
     sparsities = "separated by commas; --sparsities= for none", patterns = "n:m: n of m stay; --patterns= for none",
     calibrate = "text under LACUNA_DATA that the methods look at", train = "text to tune on",
     join = "rows, as WikiText is published, or plain", samples = "windows of calibration text",
@@ -22,13 +22,10 @@ local p = lc.params {
     protocol = "of perplexity: windows, or strided", windows = "of the test text that are measured; 0 is all",
     prompt = "to continue before and after", tokens = "of the continuation",
   },
+  choices = { methods = { "random", "magnitude", "wanda", "ria", "sparsegpt", "alps" } },
   toy = { sparsities = { 0.5 }, patterns = { "2:4" }, samples = 8, steps = 2, batch = 4, lr = 1e-3, tokens = 16 },
 }
 
-local others = { by = true, swap = true, reconstruct = true, allocate = true }
-for _, method in ipairs(p.methods) do -- a misspelt name is told now
-  assert(lc.prune[method] and not others[method], ("--methods: lc.prune.%s needs more than a sparsity"):format(method))
-end
 local targets = {}
 for _, sparsity in ipairs(p.sparsities) do targets[#targets + 1] = { sparsity = sparsity } end
 for _, pattern in ipairs(p.patterns) do targets[#targets + 1] = { pattern = pattern } end

@@ -14,12 +14,11 @@ local p = lc.params {
     length = "tokens in a window of training text", steps = "optimizer steps after pruning",
     protocol = "of perplexity: windows, or strided", windows = "of the test text that are measured; 0 is all",
   },
+  choices = { method = { "random", "magnitude", "wanda", "ria", "sparsegpt", "alps" } },
   toy = { sparsities = { 0.5, 0.8 }, samples = 8, steps = 4, batch = 4, lr = 1e-3 },
 }
 
-local others = { by = true, swap = true, reconstruct = true, allocate = true }
 local prune = lc.prune[p.method]
-assert(not others[p.method], ("--method: lc.prune.%s needs more than a sparsity"):format(p.method))
 local run = lc.run { name = "oneshot-finetune", params = p }
 local dense = lc.load(p.model)
 local train = lc.dataset { model = dense, source = p.train, join = p.join, length = p.length }

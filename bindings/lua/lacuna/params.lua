@@ -6,13 +6,13 @@
 --
 -- An integer default takes integers, any other number takes numbers, true and false make a flag (--tune, --no-tune), a
 -- list takes elements of its first one's type, separated by commas. `toy` holds the defaults under --toy; `help` a line
--- for each option. The options of every recipe (--seed, --threads, ...) are read here too, and naming one among the
--- defaults sets it unless the command line did.
+-- for each option; `choices` the words that an option takes, where not any will do. The options of every recipe (--seed,
+-- --threads, ...) are read here too, and naming one among the defaults sets it unless the command line did.
 
 local errors = require "lacuna.errors"
 local options = require "lacuna.options"
 
-local reserved = { help = true, toy = true }
+local reserved = { help = true, toy = true, choices = true }
 
 local function sorted_keys(list)
   local keys = {}
@@ -45,11 +45,15 @@ end
 
 --- Rows for the recipe's own options, in alphabetical order.
 local function own_rows(defaults)
-  local rows, help = {}, defaults.help or {}
+  local rows, help, choices = {}, defaults.help or {}, defaults.choices or {}
   for _, name in ipairs(sorted_keys(defaults)) do
     if not reserved[name] and not is_common(name) then
       local row = kind_of(name, defaults[name])
       row.name, row.doc = name, help[name]
+      if choices[name] then
+        local word = row.element or row
+        word.kind, word.choices = "choice", choices[name]
+      end
       rows[#rows + 1] = row
     end
   end
@@ -89,7 +93,7 @@ local function print_help(rows, values)
   print_purpose()
   print(("usage: lacuna %s [options]\n"):format(options.recipe or "recipe.lua"))
   for _, row in ipairs(rows) do
-    local line = options.describe { name = row.name, kind = row.kind, doc = row.doc }
+    local line = options.describe(row)
     print(("%s%s(default %s)"):format(line, row.doc and " " or "", show_default(values[row.name])))
   end
   print "\nOf every recipe:"
@@ -157,16 +161,18 @@ local params = {}
 
 --- Declares a recipe's options and returns their values. Those of every recipe can be read from the result too
 -- (p.seed, p.toy), nil when not given.
----@param defaults table name -> default; help = {name = a line for --help}; toy = {name = default under --toy}
+---@param defaults table name -> default; help = {name = a line for --help}; toy = {name = default under --toy};
+-- choices = {name = list of words}
 ---@param arguments string[]|nil what to read instead of the command line
 ---@return table values
 function params.params(defaults, arguments)
   if type(defaults) ~= "table" then errors.fail("params: expected a table of defaults, got %s", type(defaults)) end
   errors.expect("params", "the arguments", arguments, "table", true)
   for _, word in ipairs(arguments or {}) do errors.expect("params", "each argument", word, "string") end
-  for _, name in ipairs { "help", "toy" } do errors.expect("params", name, defaults[name], "table", true) end
+  for _, name in ipairs { "help", "toy", "choices" } do errors.expect("params", name, defaults[name], "table", true) end
   check_names("help", defaults.help or {}, defaults)
   check_names("toy", defaults.toy or {}, defaults)
+  check_names("choices", defaults.choices or {}, defaults)
   local rows = own_rows(defaults)
   local all = table.move(options.rows, 1, #options.rows, #rows + 1, table.move(rows, 1, #rows, 1, {}))
   if not arguments then options.were_read = true end
