@@ -112,8 +112,23 @@ void lcl_betas(lua_State *L, int arg, const char *function, lc_recipe *recipe) {
     lua_pop(L, 1);
 }
 
+/* An option that the optimizer of the same table would not read is a mistake that training would hide. */
+static void refuse_unread(lua_State *L, int arg, const char *function, int optimizer) {
+    static const struct {
+        const char *option, *optimizer;
+    } only[] = {{"betas", "adamw"}, {"eps", "adamw"}, {"momentum", "sgd"}};
+    for (size_t i = 0; i < sizeof only / sizeof only[0]; i++) {
+        if (lcl_field(L, arg, only[i].option) != LUA_TNIL && strcmp(only[i].optimizer, optimizers[optimizer]) != 0)
+            lcl_error(L, "%s: option '%s' belongs to %s, but the optimizer is %s: drop it, or give optimizer = '%s'",
+                      function, only[i].option, only[i].optimizer, optimizers[optimizer], only[i].optimizer);
+        lua_pop(L, 1);
+    }
+}
+
 /* Options and the field betas as a recipe; betas not given are those of `base`. */
-static lc_recipe read_recipe(lua_State *L, int arg, const recipe_options *o, const lc_recipe *base) {
+static lc_recipe read_recipe(lua_State *L, int arg, const char *function, const recipe_options *o,
+                             const lc_recipe *base) {
+    refuse_unread(L, arg, function, o->optimizer);
     lc_recipe recipe = {.optimizer = o->optimizer == 0 ? LC_ADAMW : LC_SGD,
                         .lr = o->lr,
                         .beta1 = base->beta1,
@@ -121,7 +136,7 @@ static lc_recipe read_recipe(lua_State *L, int arg, const recipe_options *o, con
                         .eps = o->eps,
                         .momentum = o->momentum,
                         .weight_decay = o->weight_decay};
-    lcl_betas(L, arg, "steps", &recipe);
+    lcl_betas(L, arg, function, &recipe);
     return recipe;
 }
 
@@ -201,7 +216,7 @@ static int new_trainer(lua_State *L) {
                             .start = o.start,
                             .accumulate = o.accumulate,
                             .clip = read_clip(L, 2),
-                            .recipe = read_recipe(L, 2, &o.recipe, &defaults)};
+                            .recipe = read_recipe(L, 2, steps_set.function, &o.recipe, &defaults)};
     t.warmup = o.warmup < 1 ? (int64_t)ceil(o.warmup * (double)t.steps) : (int64_t)o.warmup;
     read_decay(L, 2, &t);
     lc_trainer **slot = lcl_push(L, &LCL_TRAINER);
@@ -229,7 +244,7 @@ static int trainer_group(lua_State *L) {
                         .eps = base->eps,
                         .momentum = base->momentum};
     lcl_options(L, 4, &group_set, &o);
-    lc_recipe recipe = read_recipe(L, 4, &o, base);
+    lc_recipe recipe = read_recipe(L, 4, group_set.function, &o, base);
     recipe.decay_all = lcl_field(L, 4, "weight_decay") != LUA_TNIL;
     for (lua_Integer i = 1; lua_rawgeti(L, 2, i) != LUA_TNIL; i++) {
         lc_tensor *leaf = lcl_leaf(L, -1);

@@ -44,7 +44,7 @@ for i, name in ipairs(p.models) do
 
   --- One row: a copy of the dense model, pruned if there is a method, measured, tuned, measured.
   local function try(method, target)
-    local model = dense:clone()
+    local model <close> = dense:clone()
     local mask = method and lc.prune[method](model:linears(), sample, target) or lc.mask.held(model)
     local row = { model = name, method = method or "dense", pattern = target.pattern, requested = mask.requested,
       sparsity = mask:sparsity(), perplexity = measure(model) }

@@ -30,7 +30,7 @@ end
 
 --- Prunes a copy of the dense model unless sparsity is 0, tunes it, and says what each did.
 local function try(sparsity)
-  local model = dense:clone()
+  local model <close> = dense:clone()
   local mask = sparsity == 0 and lc.mask.held(model)
     or prune(model:linears(), train:sample(p.samples, { seed = 1 }), { sparsity = sparsity })
   local before = measure(model)

@@ -192,6 +192,7 @@ describe("what is held", function()
         for i = 1, 4 do batches[i] = { ids = lc.randint(0, 31, { 2, 8 }) } end
         lc.train(model, batches, {
           steps = 20, optimizer = optimizer, accumulate = accumulate, lr = 1e-2, weight_decay = 0.1,
+          momentum = optimizer == "sgd" and 0.9 or nil,
         })
         assert.equal(0, mask:violations())
         -- Nothing else stood still: what did not change is what is pruned.

@@ -60,7 +60,7 @@ describe("a step", function()
     local micro = tiny.batches(6, 2, 11)
     local whole = { tiny.join { micro[1], micro[2], micro[3] }, tiny.join { micro[4], micro[5], micro[6] } }
     for _, optimizer in ipairs { "sgd", "adamw" } do
-      local options = { steps = 4, optimizer = optimizer, lr = 1e-2, eps = 1e-4 }
+      local options = { steps = 4, optimizer = optimizer, lr = 1e-2, eps = optimizer == "adamw" and 1e-4 or nil }
       local a, one = train(options, { seed = 3 }, whole)
       options.accumulate = 3
       local b, three = train(options, { seed = 3 }, micro)
@@ -383,7 +383,7 @@ describe("held masks", function()
         local model = tiny.gpt2()
         local mask = lc.prune.magnitude(model:linears(), { sparsity = 0.6 })
         lc.train(model, tiny.batches(6, 2, 11), { steps = 12, optimizer = optimizer, lr = 1e-2, accumulate = accumulate,
-          momentum = 0.9, weight_decay = 0.1 })
+          momentum = optimizer == "sgd" and 0.9 or nil, weight_decay = 0.1 })
         assert.equal(0, mask:violations(model))
         assert.near(0.6, model:sparsity(), 0.01)
       end
@@ -584,6 +584,18 @@ describe("training stops", function()
     local model = tiny.gpt2()
     assert.matches("unknown option 'stepz' %(did you mean 'steps'%?%)",
       message(lc.train, model, batches, { stepz = 3 }))
+    for _, case in ipairs {
+      { "steps: option 'momentum' belongs to sgd, but the optimizer is adamw: drop it, or give optimizer = 'sgd'",
+        { momentum = 0.9 } },
+      { "steps: option 'betas' belongs to adamw, but the optimizer is sgd: drop it, or give optimizer = 'adamw'",
+        { optimizer = "sgd", betas = { 0.9, 0.99 } } },
+      { "steps: option 'eps' belongs to adamw, but the optimizer is sgd", { optimizer = "sgd", eps = 1e-6 } },
+      { "groups: option 'momentum' belongs to sgd, but the optimizer is adamw",
+        { groups = { { params = model:linears(), momentum = 0.9 } } } },
+    } do
+      case[2].steps = 1
+      assert.matches(case[1], message(lc.train, model, batches, case[2]), 1, true)
+    end
     assert.matches("option 'log_every' needs a run", message(lc.train, model, batches, { steps = 1, log_every = 1 }))
     assert.matches("option 'eval_every' needs eval", message(lc.train, model, batches, { steps = 1, eval_every = 1 }))
     for _, eval in ipairs { 5, "x", {} } do -- before the first step, not after the last
