@@ -112,13 +112,27 @@ void lcl_betas(lua_State *L, int arg, const char *function, lc_recipe *recipe) {
     lua_pop(L, 1);
 }
 
-/* An option that the optimizer of the same table would not read is a mistake that training would hide. */
+/* Whether one of the groups in the table at `arg` names this optimizer; groups take what they do not say from the table. */
+static bool a_group_uses(lua_State *L, int arg, const char *optimizer) {
+    bool found = false;
+    int top = lua_gettop(L);
+    bool any = lcl_field(L, arg, "groups") == LUA_TTABLE;
+    for (lua_Integer i = 1; any && !found && lua_rawgeti(L, top + 1, i) == LUA_TTABLE; i++) {
+        found = lcl_field(L, -1, "optimizer") == LUA_TSTRING && strcmp(lua_tostring(L, -1), optimizer) == 0;
+        lua_settop(L, top + 1);
+    }
+    lua_settop(L, top);
+    return found;
+}
+
+/* An option that no optimizer of this table would read is a mistake that training would hide. */
 static void refuse_unread(lua_State *L, int arg, const char *function, int optimizer) {
     static const struct {
         const char *option, *optimizer;
     } only[] = {{"betas", "adamw"}, {"eps", "adamw"}, {"momentum", "sgd"}};
     for (size_t i = 0; i < sizeof only / sizeof only[0]; i++) {
-        if (lcl_field(L, arg, only[i].option) != LUA_TNIL && strcmp(only[i].optimizer, optimizers[optimizer]) != 0)
+        if (lcl_field(L, arg, only[i].option) != LUA_TNIL && strcmp(only[i].optimizer, optimizers[optimizer]) != 0 &&
+            !a_group_uses(L, arg, only[i].optimizer))
             lcl_error(L, "%s: option '%s' belongs to %s, but the optimizer is %s: drop it, or give optimizer = '%s'",
                       function, only[i].option, only[i].optimizer, optimizers[optimizer], only[i].optimizer);
         lua_pop(L, 1);

@@ -17,12 +17,15 @@ local p = lc.params {
     models = "names, directories or .gguf files, separated by commas", methods = "separated by commas",
     sparsities = "separated by commas; --sparsities= for none", patterns = "n:m: n of m stay; --patterns= for none",
     calibrate = "text under LACUNA_DATA that the methods look at", train = "text to tune on",
-    join = "rows, as WikiText is published, or plain", samples = "windows of calibration text",
+    join = "rows as WikiText is published, or plain text", samples = "windows of calibration text",
     length = "tokens in a window of training text", steps = "optimizer steps of tuning; 0 is none",
-    protocol = "of perplexity: windows, or strided", windows = "of the test text that are measured; 0 is all",
+    protocol = "of perplexity", windows = "of the test text that are measured; 0 is all",
     prompt = "to continue before and after", tokens = "of the continuation",
   },
-  choices = { methods = { "random", "magnitude", "wanda", "ria", "sparsegpt", "alps" } },
+  choices = {
+    join = { "rows", "plain" }, protocol = { "windows", "strided" },
+    methods = { "random", "magnitude", "wanda", "ria", "sparsegpt", "alps" },
+  },
   toy = { sparsities = { 0.5 }, patterns = { "2:4" }, samples = 8, steps = 2, batch = 4, lr = 1e-3, tokens = 16 },
 }
 

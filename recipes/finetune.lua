@@ -10,9 +10,10 @@ local p = lc.params {
   steps = 500, batch = 16, lr = 2e-5, protocol = "windows", windows = 0,
   help = {
     models = "directories or names, separated by commas", train = "text under LACUNA_DATA to tune on",
-    join = "rows, as WikiText is published, or plain", length = "tokens in a window of training text",
-    protocol = "of perplexity: windows, or strided", windows = "of the test text that are measured; 0 is all",
+    join = "rows as WikiText is published, or plain text", length = "tokens in a window of training text",
+    protocol = "of perplexity", windows = "of the test text that are measured; 0 is all",
   },
+  choices = { join = { "rows", "plain" }, protocol = { "windows", "strided" } },
   toy = { models = { "one", "two" }, steps = 4, batch = 4, lr = 1e-3 },
 }
 

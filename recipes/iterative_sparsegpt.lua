@@ -10,15 +10,16 @@ local p = lc.params {
   block = 128, mask_block = 0, damp = 0.01, epsilon = 0.0,
   steps = 100, batch = 16, lr = 2e-5, protocol = "windows", windows = 0,
   help = {
-    train = "text under LACUNA_DATA that calibrates and tunes", join = "rows, as WikiText is published, or plain",
+    train = "text under LACUNA_DATA that calibrates and tunes", join = "rows as WikiText is published, or plain text",
     sparsities = "what to prune to, round by round", samples = "windows of calibration text",
     length = "tokens in a window of training text",
     block = "columns between two updates of the rest",
     mask_block = "columns whose mask is chosen together; 0: those of a block",
     damp = "share of the mean diagonal that is added to the Hessian's", epsilon = "added after that",
     steps = "optimizer steps after each pruning",
-    protocol = "of perplexity: windows, or strided", windows = "of the test text that are measured; 0 is all",
+    protocol = "of perplexity", windows = "of the test text that are measured; 0 is all",
   },
+  choices = { join = { "rows", "plain" }, protocol = { "windows", "strided" } },
   toy = { sparsities = { 0.5, 0.8 }, samples = 8, steps = 4, batch = 4, lr = 1e-3, block = 16, mask_block = 8 },
 }
 

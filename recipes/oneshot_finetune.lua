@@ -9,12 +9,15 @@ local p = lc.params {
   method = "sparsegpt", sparsities = { 0.5, 0.7, 0.9 }, samples = 128, length = 512,
   steps = 500, batch = 16, lr = 2e-5, protocol = "windows", windows = 0,
   help = {
-    train = "text under LACUNA_DATA that calibrates and tunes", join = "rows, as WikiText is published, or plain",
-    method = "a name in lc.prune", samples = "windows of calibration text",
+    train = "text under LACUNA_DATA that calibrates and tunes", join = "rows as WikiText is published, or plain text",
+    method = "of pruning", samples = "windows of calibration text",
     length = "tokens in a window of training text", steps = "optimizer steps after pruning",
-    protocol = "of perplexity: windows, or strided", windows = "of the test text that are measured; 0 is all",
+    protocol = "of perplexity", windows = "of the test text that are measured; 0 is all",
   },
-  choices = { method = { "random", "magnitude", "wanda", "ria", "sparsegpt", "alps" } },
+  choices = {
+    join = { "rows", "plain" }, protocol = { "windows", "strided" },
+    method = { "random", "magnitude", "wanda", "ria", "sparsegpt", "alps" },
+  },
   toy = { sparsities = { 0.5, 0.8 }, samples = 8, steps = 4, batch = 4, lr = 1e-3 },
 }
 

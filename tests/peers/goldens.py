@@ -78,12 +78,12 @@ def compare_gguf(case, kept, fresh):
 
 
 def compare_lua(case, kept, fresh):
-    """What is between numbers with a point is the same text, and the numbers are the same but for rounding."""
-    number = re.compile(rb"-?\d+\.\d+(?:e[-+]?\d+)?")
+    """The text between the numbers is the same, and the numbers are the same but for rounding in f64."""
+    number = re.compile(rb"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
     kept, fresh = kept.read_bytes(), fresh.read_bytes()
     case.equal("text", number.sub(b"#", fresh), number.sub(b"#", kept))
     for theirs, ours in zip(number.findall(kept), number.findall(fresh)):
-        if abs(float(ours) - float(theirs)) > 1e-6 * max(1, abs(float(theirs))):
+        if abs(float(ours) - float(theirs)) > 1e-12 * max(1, abs(float(theirs))):
             case.equal("number", ours, theirs)
 
 
@@ -100,7 +100,7 @@ def compare_files(case, kept, fresh):
         compare_torch(case, load_torch(kept), load_torch(fresh))
     elif kept.suffix == ".gguf":
         compare_gguf(case, kept, fresh)
-    elif kept.suffix == ".lua":
+    elif kept.name == "tensor.lua":
         compare_lua(case, kept, fresh)
     else:
         case.equal("bytes", fresh.read_bytes(), kept.read_bytes())

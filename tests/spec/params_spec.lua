@@ -9,8 +9,9 @@ local recipe = [[
 local lc = require "lacuna"
 local p = lc.params {
   model = "gpt2", steps = 100, lr = 2e-5, levels = { 0.3, 0.5 }, tune = true, warm_up = 0.0,
-  sparsity = 0.5, sparsities = { 0.5 },
+  sparsity = 0.5, sparsities = { 0.5 }, by = "row", methods = { "wanda" },
   help = { steps = "optimizer steps" },
+  choices = { by = { "row", "layer" }, methods = { "wanda", "alps", "ria" } },
   toy = { steps = 2, model = "tiny" },
 }
 print(p)
@@ -30,7 +31,7 @@ describe("lc.params", function()
   it("gives the defaults when nothing is said", function()
     local result = run ""
     assert.equal("", result.err)
-    assert.equal("levels = 0.3,0.5\nlr = 2e-05\nmodel = gpt2\n" ..
+    assert.equal("by = row\nlevels = 0.3,0.5\nlr = 2e-05\nmethods = wanda\nmodel = gpt2\n" ..
       "sparsities = 0.5\nsparsity = 0.5\nsteps = 100\ntune = true\nwarm_up = 0.0\n" ..
       "seed\tnil\ttoy\tnil\tfloat\n", result.out)
   end)
@@ -43,6 +44,13 @@ describe("lc.params", function()
     assert.equal("0.1,0.9,1.0", printed(out, "levels"))
     assert.equal("3.0", printed(out, "warm_up"))
     assert.equal("1.0", printed(out, "lr"))
+  end)
+
+  it("reads words where an option has choices", function()
+    local out = run("--by layer --methods ria,alps").out
+    assert.equal("layer", printed(out, "by"))
+    assert.equal("ria,alps", printed(out, "methods"))
+    assert.equal("", printed(run("--methods=").out, "methods"))
   end)
 
   it("takes the toy defaults under --toy, before or after the file, and what is said wins", function()
@@ -88,6 +96,8 @@ describe("lc.params", function()
     { "--levels 0.1,x", "option '--levels' expects a number, got 'x'" },
     { "--threads 0", "option '--threads' must be 1 to 256, got 0" },
     { "--dtype f23", "option '--dtype' must be one of f32, f64, got 'f23' (did you mean 'f32'?)" },
+    { "--by rows", "option '--by' must be one of row, layer, got 'rows' (did you mean 'row'?)" },
+    { "--methods wanda,obs", "option '--methods' must be one of wanda, alps, ria, got 'obs'" },
     { "stray", "unexpected argument 'stray'" },
     { "--sparsities 0.5,90", "option '--sparsities' takes shares from 0 to 1, got 90; for 90% write 0.9" },
     { "--sparsity -0.5", "option '--sparsity' takes shares from 0 to 1, got -0.5" },
@@ -106,6 +116,8 @@ describe("lc.params", function()
     assert.truthy(result.out:find("^Tunes nothing at all%.\nSecond line%.\n\nusage: lacuna "))
     assert.truthy(result.out:find("\n  --steps INTEGER              optimizer steps (default 2)\n", 1, true))
     assert.truthy(result.out:find("\n  --levels LIST                (default 0.3,0.5)\n", 1, true))
+    assert.truthy(result.out:find("\n  --by row|layer               (default row)\n", 1, true))
+    assert.truthy(result.out:find("\n  --methods wanda|alps|ria,... (default wanda)\n", 1, true))
     assert.truthy(result.out:find("\n  --seed INTEGER ", 1, true))
     assert.falsy(result.out:find("model = ", 1, true))
   end)
@@ -115,6 +127,25 @@ describe("lc.params", function()
       "params: toy names 'stops', which is no option (did you mean 'steps'?)" },
     ["a wrong name in help"] = { "lc.params { steps = 1, help = { lr = 'x' } }",
       "params: help names 'lr', which is no option" },
+    ["a wrong name in choices"] = { "lc.params { steps = 1, choices = { stops = { 'x' } } }",
+      "params: choices names 'stops', which is no option (did you mean 'steps'?)" },
+    ["choices of a number"] = { "lc.params { steps = 1, choices = { steps = { 1, 2 } } }",
+      "params: 'steps' has choices, so its default must be a string or a list of strings" },
+    ["choices of a flag"] = { "lc.params { tune = true, choices = { tune = { 'true' } } }",
+      "params: 'tune' has choices, so its default must be a string or a list of strings" },
+    ["choices that are no list"] = { "lc.params { by = 'row', choices = { by = 'row' } }",
+      "params: the choices of 'by' must be a list of strings" },
+    ["no choices"] = { "lc.params { by = 'row', choices = { by = {} } }",
+      "params: the choices of 'by' must be a list of strings" },
+    ["choices that are no strings"] = { "lc.params { by = 'row', choices = { by = { 'row', {} } } }",
+      "params: the choices of 'by' must be a list of strings" },
+    ["choices for an option of every recipe"] = { "lc.params { dtype = 'f32', choices = { dtype = { 'f32' } } }",
+      "params: 'dtype' is an option of every recipe: its choices are fixed" },
+    ["a default that is no choice"] = { "lc.params { by = 'rwo', choices = { by = { 'row', 'layer' } } }",
+      "params: the default of 'by' must be one of row, layer, got 'rwo' (did you mean 'row'?)" },
+    ["a toy default that is no choice"] = {
+      "lc.params { by = { 'row' }, choices = { by = { 'row' } }, toy = { by = { 'row', 'x' } } }",
+      "params: the default of 'by' must be one of row, got 'x'" },
     ["a default without a type"] = { "lc.params { f = print }",
       "params: 'f' needs a default that is a number, string, boolean or list of those, got a function" },
     ["an empty list"] = { "lc.params { f = {} }",

@@ -596,6 +596,9 @@ describe("training stops", function()
       case[2].steps = 1
       assert.matches(case[1], message(lc.train, model, batches, case[2]), 1, true)
     end
+    -- What a group of the other optimizer takes from the table is read.
+    lc.train(model, batches, { steps = 1, momentum = 0.9, progress = false,
+      groups = { { params = model:linears(), optimizer = "sgd" } } })
     assert.matches("option 'log_every' needs a run", message(lc.train, model, batches, { steps = 1, log_every = 1 }))
     assert.matches("option 'eval_every' needs eval", message(lc.train, model, batches, { steps = 1, eval_every = 1 }))
     for _, eval in ipairs { 5, "x", {} } do -- before the first step, not after the last

@@ -140,8 +140,9 @@ end
 ---@param row table
 ---@return string
 function options.describe(row)
-  local argument = row.kind == "flag" and "" or row.kind == "choice" and " " .. table.concat(row.choices, "|")
-    or " " .. row.kind:upper()
+  local word = row.element or row
+  local argument = row.kind == "flag" and "" or " " .. row.kind:upper()
+  if word.choices then argument = " " .. table.concat(word.choices, "|") .. (row.element and ",..." or "") end
   return ("  %-28s %s"):format(spelled(row) .. argument, row.doc or "")
 end
 

@@ -2,11 +2,11 @@
 --
 --   local p = lc.params { model = "gpt2", steps = 100, lr = 2e-5, levels = { 0.3, 0.5 }, tune = true,
 --                         help = { steps = "optimizer steps after each round" },
---                         toy = { steps = 2 } }
+--                         choices = { model = { "gpt2", "gpt2-medium" } }, toy = { steps = 2 } }
 --
 -- An integer default takes integers, any other number takes numbers, true and false make a flag (--tune, --no-tune), a
 -- list takes elements of its first one's type, separated by commas. `toy` holds the defaults under --toy; `help` a line
--- for each option; `choices` the words that an option takes, where not any will do. The options of every recipe (--seed,
+-- for each option; `choices` the words that a string, or each of a list, may be. The options of every recipe (--seed,
 -- --threads, ...) are read here too, and naming one among the defaults sets it unless the command line did.
 
 local errors = require "lacuna.errors"
@@ -39,6 +39,31 @@ local function kind_of(name, value)
     type(value) == "table" and "a table without elements" or "a " .. type(value))
 end
 
+--- Lets the row's option be one of the words, or a list of them, and nothing else.
+local function add_choices(row, words)
+  local word = row.element or row
+  if word.kind ~= "text" then
+    errors.fail("params: '%s' has choices, so its default must be a string or a list of strings", row.name)
+  end
+  local good = type(words) == "table" and #words > 0
+  for _, choice in ipairs(good and words or {}) do good = good and type(choice) == "string" end
+  if not good then errors.fail("params: the choices of '%s' must be a list of strings", row.name) end
+  word.kind, word.choices = "choice", words
+end
+
+--- Raises where a default, or one under --toy, is none of the option's choices.
+local function check_defaults(rows, defaults)
+  for _, row in ipairs(rows) do
+    local word = row.element or row
+    for _, given in ipairs { defaults[row.name], defaults.toy and defaults.toy[row.name] } do
+      for _, value in ipairs(word.choices and (type(given) == "table" and given or { given }) or {}) do
+        local _, problem = options.convert(word, tostring(value))
+        if problem then errors.fail("params: the default of '%s' %s", row.name, problem) end
+      end
+    end
+  end
+end
+
 local function is_common(name)
   return options.find(options.rows, name) ~= nil
 end
@@ -50,10 +75,7 @@ local function own_rows(defaults)
     if not reserved[name] and not is_common(name) then
       local row = kind_of(name, defaults[name])
       row.name, row.doc = name, help[name]
-      if choices[name] then
-        local word = row.element or row
-        word.kind, word.choices = "choice", choices[name]
-      end
+      if choices[name] then add_choices(row, choices[name]) end
       rows[#rows + 1] = row
     end
   end
@@ -162,7 +184,7 @@ local params = {}
 --- Declares a recipe's options and returns their values. Those of every recipe can be read from the result too
 -- (p.seed, p.toy), nil when not given.
 ---@param defaults table name -> default; help = {name = a line for --help}; toy = {name = default under --toy};
--- choices = {name = list of words}
+-- choices = {name = list of the words that it may be}
 ---@param arguments string[]|nil what to read instead of the command line
 ---@return table values
 function params.params(defaults, arguments)
@@ -173,7 +195,11 @@ function params.params(defaults, arguments)
   check_names("help", defaults.help or {}, defaults)
   check_names("toy", defaults.toy or {}, defaults)
   check_names("choices", defaults.choices or {}, defaults)
+  for name in pairs(defaults.choices or {}) do
+    if is_common(name) then errors.fail("params: '%s' is an option of every recipe: its choices are fixed", name) end
+  end
   local rows = own_rows(defaults)
+  check_defaults(rows, defaults)
   local all = table.move(options.rows, 1, #options.rows, #rows + 1, table.move(rows, 1, #rows, 1, {}))
   if not arguments then options.were_read = true end
   local given, wants_help = read(arguments or options.arguments or {}, all)
