@@ -190,6 +190,8 @@ bench: $(LACUNA) $(BENCHES)
 	@for script in model text interrupt; do \
 	    echo "== $$script"; env -u OPENBLAS_CORETYPE $(LACUNA) tests/bench/$$script.lua || exit 1; \
 	done
+	@echo "== sparsegpt with the published script's settings"
+	@env -u OPENBLAS_CORETYPE $(LACUNA) tests/bench/sparsegpt.lua --epsilon 1e-8 --block 4 --mask-block 2
 
 bench-peers: $(LACUNA)
 	LACUNA=$(LACUNA) $(PEER) tests/bench/compare.py

@@ -1,12 +1,16 @@
--- Lacuna's side of sparsegpt.py: SparseGPT at OPT-125M's shape, random weights and text, 50%. One JSON line.
+-- SparseGPT at OPT-125M's shape, random weights and text, 50%: seconds, memory, and the share of them that sgemm would
+-- need for the counted products. With --json one line for sparsegpt.py, whose side it is.
 --
---   lacuna tests/bench/sparsegpt.lua [--windows N]
+--   lacuna tests/bench/sparsegpt.lua [--windows N] [--block N] [--mask-block N] [--epsilon X] [--json]
 local lc = require "lacuna"
 local json = require "lacuna.json"
 local system = require "lacuna.core.system"
 local train = require "lacuna.core.train"
 
-local p = lc.params { windows = 128, length = 512, rows = 4, sparsity = 0.5, help = { rows = "windows in one batch" } }
+local p = lc.params {
+  windows = 128, length = 512, rows = 4, sparsity = 0.5, block = 128, mask_block = 0, epsilon = 0.0, json = false,
+  help = { rows = "windows in one batch", mask_block = "0: those of a block" },
+}
 
 --- The best FLOPs per second of a square product: what nothing made of products can pass.
 local function sgemm()
@@ -30,10 +34,21 @@ for first = 1, p.windows, p.rows do
   batches[#batches + 1] = { ids = lc.randint(4, 50272, { rows, p.length }) }
 end
 local before, start = system.macs(), train.seconds()
-local mask = lc.prune.sparsegpt(model:linears(), batches, { sparsity = p.sparsity })
+local mask = lc.prune.sparsegpt(model:linears(), batches, {
+  sparsity = p.sparsity, block = p.block, mask_block = p.mask_block > 0 and p.mask_block or nil, epsilon = p.epsilon,
+})
 local seconds, flops = train.seconds() - start, 2 * (system.macs() - before)
 local engine, resident = train.memory()
-print(json.encode({
-  seconds = seconds, flops = flops, peak_mib = resident / 2 ^ 20, engine_mib = engine / 2 ^ 20,
-  sparsity = mask:sparsity(), sgemm = sgemm(),
-}, "bench"))
+local rate = sgemm()
+if p.json then
+  print(json.encode({
+    seconds = seconds, flops = flops, peak_mib = resident / 2 ^ 20, engine_mib = engine / 2 ^ 20,
+    sparsity = mask:sparsity(), sgemm = rate,
+  }, "bench"))
+else
+  local mask_block = p.mask_block > 0 and p.mask_block or p.block
+  print(("%d windows of %d, block %d, mask block %d, epsilon %g"):format(p.windows, p.length, p.block, mask_block,
+    p.epsilon))
+  print(("%.1f s, %.0f%% of the roof (sgemm at %.0f GFLOP/s), %.0f MiB at its peak"):format(seconds,
+    100 * flops / rate / seconds, rate / 1e9, resident / 2 ^ 20))
+end

@@ -140,7 +140,7 @@ def main():
         theirs = run([sys.executable, __file__, "--inside", "--windows", windows], setting)[-1]
         show("PyTorch", theirs)
     if options.only != "pytorch":
-        ours = run([LACUNA, os.path.join(HERE, "sparsegpt.lua"), "--windows", windows], "")[-1]
+        ours = run([LACUNA, os.path.join(HERE, "sparsegpt.lua"), "--windows", windows, "--json"], "")[-1]
         show("Lacuna", ours)
         roof = ours["flops"] / ours["sgemm"]
         print("%.3g FLOPs counted, at least %.1f s at the %.0f GFLOP/s of sgemm: %.0f%% of the roof (75%% is asked)"
