@@ -1,4 +1,6 @@
 /* generate.c: model:generate: prompts as text or ids, one or several; continuations come as their prompts were. */
+#include <string.h>
+
 #include "base/random.h"
 #include "model.h"
 #include "ops/op.h"
@@ -77,17 +79,40 @@ static lc_tensor *push_prompt(lua_State *L, lc_model *m, int index) {
     return *slot;
 }
 
+/* Pushes what the ids stand for as text. */
+static const char *push_decoded(lua_State *L, lc_model *m, const int64_t *ids, int64_t n, size_t *length) {
+    char **decoded = lcl_text(L);
+    lcl_done(L, lc_tokenizer_decode(m->tokenizer, ids, n, false, decoded, length), 0);
+    lua_pushlstring(L, *decoded, *length);
+    lua_remove(L, -2);
+    return lua_tostring(L, -1);
+}
+
+/* Pushes the text that follows the prompt's. It is cut from that of both: decoded alone, SentencePiece's tokens would
+ * lose the blank that they begin with. */
+static void push_continued_text(lua_State *L, lc_model *m, const lc_tensor *prompt, const lc_tensor *ids) {
+    int64_t before = prompt->shape[0], n = ids->shape[0];
+    int64_t *both = lua_newuserdatauv(L, (size_t)(before + n) * sizeof *both, 0);
+    for (int64_t i = 0; i < before; i++) both[i] = LC_DATA(int64_t, prompt)[i];
+    for (int64_t i = 0; i < n; i++) both[before + i] = LC_DATA(int64_t, ids)[i];
+    size_t shorter, longer;
+    const char *first = push_decoded(L, m, both, before, &shorter),
+               *all = push_decoded(L, m, both, before + n, &longer);
+    if (longer >= shorter && memcmp(all, first, shorter) == 0)
+        lua_pushlstring(L, all + shorter, longer - shorter);
+    else /* the prompt ends within a character */
+        push_decoded(L, m, both + before, n, &longer);
+    lua_replace(L, -4);
+    lua_pop(L, 2);
+}
+
 /* Pushes the continuation as its prompt was: text or a list of ids. */
-static void push_continuation(lua_State *L, lc_model *m, bool text, const lc_tensor *ids) {
-    int64_t n = ids->shape[0];
+static void push_continuation(lua_State *L, lc_model *m, bool text, const lc_tensor *prompt, const lc_tensor *ids) {
     if (text) {
-        char **decoded = lcl_text(L);
-        size_t length;
-        lcl_done(L, lc_tokenizer_decode(m->tokenizer, LC_DATA(int64_t, ids), n, false, decoded, &length), 0);
-        lua_pushlstring(L, *decoded, length);
-        lua_remove(L, -2);
+        push_continued_text(L, m, prompt, ids);
         return;
     }
+    int64_t n = ids->shape[0];
     lua_createtable(L, (int)n, 0);
     for (int64_t i = 0; i < n; i++) {
         lua_pushinteger(L, LC_DATA(int64_t, ids)[i]);
@@ -165,7 +190,7 @@ int lcl_model_generate(lua_State *L) {
     for (lua_Integer i = 0; i < n; i++) {
         bool text = lua_geti(L, 2, i + 1) == LUA_TSTRING;
         lua_pop(L, 1);
-        push_continuation(L, m, text, made[i]);
+        push_continuation(L, m, text, prompts[i], made[i]);
         if (!several) return 1;
         lua_rawseti(L, results, i + 1);
     }

@@ -179,7 +179,8 @@ const lcl_function lcl_product_functions[] = {
     {"inverse", inverse, "x:inverse() -> tensor", "The inverse of a square matrix; a singular one is an error."},
     {"eigh", eigh, "x:eigh() -> values, vectors",
      "Eigenvalues in ascending order and eigenvectors, as columns with their largest entry positive, of a symmetric "
-     "matrix, of which the lower triangle is read. No gradient."},
+     "matrix, of which the lower triangle is read. The gradient is that of a symmetric matrix; what depends on how "
+     "vectors of equal eigenvalues are turned gets none."},
     {"solve_triangular", solve_triangular, "x:solve_triangular(b, {upper, transpose, unit}) -> tensor",
      "y with x y = b, for a triangular x; b is a matrix or a vector.", &solve_set},
     {0},

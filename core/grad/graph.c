@@ -154,8 +154,7 @@ lc_status lc_record(lc_op op, const lc_attr *attr, lc_tensor *const *in, int n_i
         LC_GOTO(done, lc_view_alias(out[i], &bare));
         set_saved(&node->output[i], bare);
     }
-    /* Further outputs (orders, statistics, what went into an activation) are constants to the graph. */
-    attach(node, out[0], 0);
+    for (int i = 0; i < lc_max(1, row->outputs); i++) attach(node, out[i], i);
 done:
     lc_node_release(node);
     return status;

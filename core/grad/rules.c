@@ -313,6 +313,7 @@ static const lc_rule_row rows[LC_GRAPH_OPS] = {
     [LC_OP_LINEAR] = {lc_rule_linear, IN(0) | IN(1) | OUT(1), lc_saves_linear},
     [LC_OP_CHOLESKY] = {lc_rule_cholesky, OUT(0), NULL},
     [LC_OP_INVERSE] = {lc_rule_inverse, OUT(0), NULL},
+    [LC_OP_EIGH] = {lc_rule_eigh, OUT(0) | OUT(1), NULL, .outputs = 2},
     [LC_OP_SOLVE_TRIANGULAR] = {lc_rule_solve_triangular, IN(0) | OUT(0), NULL},
 
     [LC_OP_SOFTMAX] = {lc_rule_softmax, OUT(0), NULL},

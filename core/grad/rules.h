@@ -36,6 +36,8 @@ typedef struct lc_rule_row {
     lc_rule rule; /* NULL: not differentiable (integers, comparisons, orders' indices) */
     unsigned saves;
     unsigned (*saves_for)(const lc_attr *attr, const bool *wanted); /* narrower, where it depends; NULL = `saves` */
+    int outputs; /* how many of the first outputs carry gradients; 0 = one: the others (orders, statistics, what went
+                    into an activation) are constants to the graph */
 } lc_rule_row;
 
 const lc_rule_row *lc_rule_of(lc_op op);

@@ -27,6 +27,7 @@ lc_status lc_rule_linear(lc_rule_call *call);
 lc_status lc_rule_cholesky(lc_rule_call *call);
 lc_status lc_rule_solve_triangular(lc_rule_call *call);
 lc_status lc_rule_inverse(lc_rule_call *call);
+lc_status lc_rule_eigh(lc_rule_call *call);
 lc_status lc_rule_softmax(lc_rule_call *call);
 lc_status lc_rule_layer_norm(lc_rule_call *call);
 lc_status lc_rule_rms_norm(lc_rule_call *call);

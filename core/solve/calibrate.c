@@ -119,12 +119,16 @@ lc_sequential lc_calibration_sequential(const lc_calibration *c) {
 
 /* -- text ---------------------------------------------------------------------------------------------------------- */
 
-static int64_t count_kept(const slice *s) {
+/* Adds the slice's rows and tokens; what is padding is none, nor is a row of nothing else. */
+static void count_kept(lc_calibration *c, const slice *s) {
     const lc_tensor *keep = s->pass.keep;
-    int64_t n = s->x->shape[0] * s->x->shape[1], kept = 0;
-    if (!keep) return n;
-    for (int64_t i = 0; i < n; i++) kept += lc_get_i64(keep, lc_position(keep, i)) != 0;
-    return kept;
+    int64_t B = s->x->shape[0], T = s->x->shape[1];
+    for (int64_t b = 0; b < B; b++) {
+        int64_t kept = keep ? 0 : T;
+        for (int64_t i = b * T; keep && i < (b + 1) * T; i++) kept += lc_get_i64(keep, lc_position(keep, i)) != 0;
+        c->tokens += kept;
+        c->rows += kept > 0;
+    }
 }
 
 /* Embeds a batch of few rows as a new slice. */
@@ -143,8 +147,7 @@ static lc_status add_slice(lc_calibration *c, const lc_batch *batch) {
         lc_pass_close(&s.pass);
         return status;
     }
-    c->rows += s.x->shape[0];
-    c->tokens += count_kept(&s);
+    count_kept(c, &s);
     c->slices[c->n_slices++] = s;
     return LC_OK;
 }

@@ -184,6 +184,7 @@ const op_case op_cases[] = {
     {LC_OP_CHOLESKY, "upper", .attr = {.upper = true}, .in = {IN("SS", GRAM)}},
     {LC_OP_INVERSE, "", .in = {IN("SS", GRAM)}},
     {LC_OP_EIGH, "", .in = {IN("SS", TRIANGLE)}, .no_gradient = true},
+    {LC_OP_EIGH, "apart", .in = {IN("SS", APART)}},
     {LC_OP_SOLVE_TRIANGULAR, "lower", .in = {IN("SS", TRIANGLE), X("SN")}},
     {LC_OP_SOLVE_TRIANGULAR, "upper", .attr = {.upper = true}, .in = {IN("SS", TRIANGLE), X("SN")}},
     {LC_OP_SOLVE_TRIANGULAR, "lower transposed", .attr = {.transpose = true}, .in = {IN("SS", TRIANGLE), X("SN")}},
@@ -281,30 +282,35 @@ lc_attr op_case_attr(const op_case *c, int set) {
     return attr;
 }
 
+/* Whether what the op gets is made of the leaf and its transpose. */
+static bool is_symmetric(const op_input *in) {
+    return in->fill == FILL_GRAM || in->fill == FILL_APART;
+}
+
 /* The layout that input i really gets: distinct values cannot be expanded, products of a leaf stay as they are. */
 static op_layout layout_of(const op_input *in, op_layout layout) {
     size_t ndim = strlen(in->shape);
     bool distinct = in->fill == FILL_DISTINCT || in->fill == FILL_TRIANGLE;
-    if (in->fill == FILL_GRAM) return LAYOUT_DENSE;
+    if (is_symmetric(in)) return LAYOUT_DENSE;
     if (layout == LAYOUT_TRANSPOSED && ndim < 2) return LAYOUT_DENSE;
     if (layout == LAYOUT_SLICED && ndim < 1) return LAYOUT_DENSE;
     if (layout == LAYOUT_EXPANDED && (ndim < 1 || distinct)) return LAYOUT_DENSE;
     return layout;
 }
 
-/* z z^T + 1 */
-static lc_status gram(lc_tensor *z, lc_tensor **out) {
-    lc_tensor *zt = NULL, *product = NULL, *eye = NULL;
+/* z z^T + 1, or z + z^T + 0, 10, 20, ... */
+static lc_status symmetric(lc_tensor *z, bool apart, lc_tensor **out) {
+    lc_tensor *zt = NULL, *made = NULL, *diagonal = NULL;
     lc_status status;
     LC_GOTO(done, lc_transpose(z, 0, 1, &zt));
-    LC_GOTO(done, lc_matmul(z, zt, &product));
-    LC_GOTO(done, lc_tensor_zeros(z->dtype, 2, z->shape, LC_CPU, &eye));
-    for (int64_t i = 0; i < z->shape[0]; i++) lc_set_f64(eye, i * (z->shape[0] + 1), 1);
-    LC_GOTO(done, lc_binary(LC_OP_ADD, product, eye, out));
+    LC_GOTO(done, apart ? lc_binary(LC_OP_ADD, z, zt, &made) : lc_matmul(z, zt, &made));
+    LC_GOTO(done, lc_tensor_zeros(z->dtype, 2, z->shape, LC_CPU, &diagonal));
+    for (int64_t i = 0, S = z->shape[0]; i < S; i++) lc_set_f64(diagonal, i * (S + 1), apart ? 10.0 * (double)i : 1);
+    LC_GOTO(done, lc_binary(LC_OP_ADD, made, diagonal, out));
 done:
     lc_tensor_release(zt);
-    lc_tensor_release(product);
-    lc_tensor_release(eye);
+    lc_tensor_release(made);
+    lc_tensor_release(diagonal);
     return status;
 }
 
@@ -312,7 +318,7 @@ lc_status op_case_view(const op_case *c, int i, int set, op_layout layout, lc_te
     const op_input *in = &c->in[i];
     int last = leaf->ndim - 1;
     int64_t shape[LC_MAX_DIMS];
-    if (in->fill == FILL_GRAM) return gram(leaf, input);
+    if (is_symmetric(in)) return symmetric(leaf, in->fill == FILL_APART, input);
     switch (layout_of(in, layout)) {
     case LAYOUT_TRANSPOSED:
         return lc_transpose(leaf, last, last - 1, input);
@@ -357,6 +363,7 @@ static void fill_element(const op_input *in, int set, lc_stream *stream, lc_tens
     switch (in->fill) {
     case FILL_NORMAL:
     case FILL_GRAM:
+    case FILL_APART:
         lc_set_f64(t, at, lc_stream_normal(stream));
         break;
     case FILL_POSITIVE:
@@ -413,7 +420,7 @@ lc_status op_case_leaf(const op_case *c, int i, int set, op_layout layout, lc_dt
     lc_tensor *t = NULL, *view = NULL;
     LC_TRY(lc_tensor_zeros(dtype_of(in->fill, real), ndim, shape, LC_CPU, &t));
     lc_status status = LC_OK;
-    if (in->fill == FILL_GRAM)
+    if (is_symmetric(in))
         view = lc_tensor_retain(t);
     else
         status = op_case_view(c, i, set, layout, t, &view);

@@ -16,6 +16,7 @@ typedef enum op_fill {
     FILL_TIES,     /* -2, -1, 0, 1, 2 */
     FILL_SPECIAL,  /* normal, with NaN, infinities and zeros between */
     FILL_GRAM,     /* z z^T + 1: positive definite */
+    FILL_APART,    /* z + z^T + 0, 10, 20, ...: symmetric, its eigenvalues far apart */
     FILL_TRIANGLE, /* normal / 4, and 2 more on the diagonal: solves stay tame */
     FILL_BOOL,     /* bool, two thirds true */
     FILL_BITS,     /* u8: packed bits */

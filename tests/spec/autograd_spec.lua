@@ -178,6 +178,12 @@ describe("finite differences agree for", function()
       { 2, 3 }, { 3, 4 }, { 4 },
     },
     ["outer, dot and diag"] = { function(a, b) return a:outer(b):matmul(b:diag()) * a:dot(a) end, { 3 }, { 3 } },
+    ["eigenvalues and eigenvectors"] = {
+      function(a, w)
+        local values, vectors = (a + a:transpose(2, 3)):eigh()
+        return (vectors * w):sum() + (values * values * values):sum()
+      end, { 2, 4, 4 }, { 2, 4, 4 },
+    },
     ["selection"] = {
       function(a, b) return lc.cat { a:index { 1, 1, 0 }, b:masked_fill(b:gt(0), 2), lc.where(a:lt(b), a, b) } end,
       { 2, 3 }, { 2, 3 },

@@ -199,6 +199,21 @@ describe("lc.calibrate", function()
     assert.same(model:linears():names(), names)
   end)
 
+  it("passes over a row that is all padding: the same H, and the same weights where epsilon depends on rows", function()
+    local ids, keep = lc.randint(0, 31, { 4, 8 }), lc.ones({ 4, 8 }, { dtype = "i64" })
+    keep[3]:fill_(0)
+    local rest = { 0, 1, 3 }
+    local function pruned(batch)
+      local model = load()
+      lc.prune.sparsegpt(model:linears(), { batch }, { sparsity = 0.5, epsilon = 0.1 })
+      return model:linears()
+    end
+    local few = pruned { ids = ids:index(rest), attention_mask = keep:index(rest) }
+    for i, layer in ipairs(pruned { ids = ids, attention_mask = keep }) do
+      assert.is_true(largest(layer.weight - few[i].weight) < 1e-9, layer.name)
+    end
+  end)
+
   it("shows later layers what the body did to earlier ones, as sequential says", function()
     -- whether layer `later` sees that `first` was pruned away
     local function seen(sequential, first, later)

@@ -181,4 +181,19 @@ describe("llama2.c", function()
     assert.equal("3.548", ("%.3f"):format(math.exp(sum / count)))
     assert.equal(512, #model.tokenizer)
   end)
+
+  it("stories260K's tokenizer gives the ids that its C program gives for them, and continues a text", function()
+    local file = io.open "../shared/data/tinystories/tinystories-v2-sample-cs336.txt"
+    if not file or not io.open(STORIES .. "/tok512.bin") then
+      return pending "../shared/data/tinystories and models/stories260K are not here"
+    end
+    local model, stories = lc.load(STORIES), {}
+    for story in (file:read "a" .. "<|endoftext|>"):gmatch "(.-)<|endoftext|>" do
+      story = story:match "^%s*(.-)%s*$"
+      if story ~= "" then stories[#stories + 1] = model.tokenizer:encode(story):totable() end
+    end
+    file:close()
+    assert.same(dofile(GOLDEN .. "stories260K.lua"), stories)
+    assert.equal(" a small house", model:generate("The city was founded in", { tokens = 20 }):sub(1, 14))
+  end)
 end)

@@ -99,6 +99,23 @@ describe("weights in half precision", function()
   end
 end)
 
+describe("buffers in a file", function()
+  it("are passed over", function()
+    local buffers = {
+      opt = { "model.decoder.version" },
+      gpt_neox = { "gpt_neox.layers.0.attention.bias", "gpt_neox.layers.0.attention.masked_bias" },
+    }
+    for family, names in pairs(buffers) do
+      local model, at = tied(family), path("buffers_" .. family)
+      model:save(at)
+      rewrite(at, function(t)
+        for _, name in ipairs(names) do t[name] = lc.tensor { 3 } end
+      end)
+      assert.equal(0, distance(model:logits(ids), lc.load(at):logits(ids)))
+    end
+  end)
+end)
+
 describe("what is no whole model", function()
   local function refuses(at, text)
     local ok, message = pcall(lc.load, at)

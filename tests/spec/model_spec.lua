@@ -477,6 +477,21 @@ describe("generation", function()
     end
   end)
 
+  it("continues a text with the blank that its first token begins with", function()
+    local tokenizer = lc.tokenizer "tests/golden/tokenizer_json/llama2"
+    local blanks, llama = 0, lc.model { family = "llama", vocab_size = #tokenizer, hidden_size = 16, intermediate_size = 24,
+      num_hidden_layers = 1, num_attention_heads = 2, max_position_embeddings = 64, tokenizer = tokenizer }
+    local prompt = tokenizer:encode("Hello there"):totable()
+    for seed = 1, 10 do
+      local options = { tokens = 6, temperature = 2, seed = seed, stop = false }
+      local text, both = llama:generate("Hello there", options), { table.unpack(prompt) }
+      for _, id in ipairs(llama:generate(prompt, options)) do both[#both + 1] = id end
+      assert.equal(tokenizer:decode(both), tokenizer:decode(prompt) .. text)
+      if text:sub(1, 1) == " " then blanks = blanks + 1 end
+    end
+    assert.is_true(blanks > 0)
+  end)
+
   it("stops at the stop token, which it leaves out", function()
     local free = model:generate({ 7, 8 }, { tokens = 5, stop = false })
     assert.same({}, model:generate({ 7, 8 }, { tokens = 5, stop = free[1] }))
