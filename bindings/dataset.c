@@ -2,6 +2,7 @@
 #include "model.h"
 #include "text.h"
 
+#include <math.h>
 #include <string.h>
 
 static void release(void *object) {
@@ -141,8 +142,15 @@ static void push_uses(lua_State *L) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, &uses_key);
 }
 
+/* Whether they have text in common. Read in two ways (join, per, tokenizer), a part's place is known nearly, as a share
+ * of the whole: a tenth of the shorter part may be common by that rounding. */
 static bool overlap(const lc_origin *a, const lc_origin *b) {
-    return a->text == b->text && a->first < b->last && b->first < a->last;
+    if (a->source != b->source) return false;
+    if (a->text == b->text) return a->first < b->last && b->first < a->last;
+    double A = (double)a->total, B = (double)b->total;
+    double first = fmax((double)a->first / A, (double)b->first / B),
+           last = fmin((double)a->last / A, (double)b->last / B);
+    return last - first > 0.1 * fmin((double)(a->last - a->first) / A, (double)(b->last - b->first) / B);
 }
 
 void lcl_use_text(lua_State *L, const lc_dataset *d, lcl_text_use use) {
@@ -164,7 +172,7 @@ void lcl_use_text(lua_State *L, const lc_dataset *d, lcl_text_use use) {
         lua_pushlstring(L, (const char *)&now, sizeof now);
         lua_rawseti(L, list, (lua_Integer)lua_rawlen(L, list) + 1);
     }
-    const void *text = (const void *)(uintptr_t)now.origin.text;
+    const void *text = (const void *)(uintptr_t)now.origin.source;
     if (both && lua_rawgetp(L, list, text) == LUA_TNIL) {
         lua_pushboolean(L, true);
         lua_rawsetp(L, list, text);

@@ -84,6 +84,7 @@ static const lcl_option swap_rows[] = {
      .doc = "'n:m': exchange within groups of m only, so that the pattern stays"},
     {"swaps", LCL_INT, offsetof(refine_options, core.swaps), .min = 1, .max = 1e9, .fallback = "100",
      .doc = "in each row, at most"},
+    {"held", LCL_ANY, .doc = "a mask of an earlier round: what it prunes does not come back"},
     {0},
 };
 static const lcl_option_set swap_set = {"prune.swap", swap_rows};
@@ -98,12 +99,15 @@ static int refine(lua_State *L, const lcl_option_set *set, refine_options *o) {
     if (!target)
         lcl_error(L, "%s: option 'target' must be a snapshot, as model:snapshot() gives it, got %s", set->function,
                   lcl_describe(L, -1));
+    lc_mask *held = NULL;
+    if (set == &swap_set && lcl_field(L, 3, "held") != LUA_TNIL && !(held = lcl_test(L, -1, &LCL_MASK)))
+        lcl_error(L, "%s: option 'held' must be a mask, got %s", set->function, lcl_describe(L, -1));
     lc_calibrate_options what = {.sequential = lcl_sequential(L, 3, set), .gram = true};
     lc_calibration *c = lcl_calibration(L, set->function, layers, 2, &what);
     int calibration = lua_gettop(L);
     lc_mask **mask = lcl_push(L, &LCL_MASK);
     lua_State *outer = lcl_enter(L);
-    lc_status status = lc_prune_refine(c, target, o->pattern, o->hold, &o->core, mask);
+    lc_status status = lc_prune_refine(c, target, o->pattern, held, o->hold, &o->core, mask);
     lcl_leave(outer);
     lcl_close(L, calibration);
     return lcl_done(L, status, 1);

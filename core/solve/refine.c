@@ -67,6 +67,7 @@ typedef struct job {
     const char *name;
     lc_selection *layers;
     const lc_snapshot *target;
+    const lc_mask *held;     /* what it prunes stays pruned; NULL: nothing */
     const lc_target *groups; /* one for each layer; NULL: rows */
     const lc_refine_options *options;
     bool hold;
@@ -93,13 +94,23 @@ static lc_status support_of(const lc_param *p, lc_tensor **keep) {
     return LC_OK;
 }
 
+/* What the mask of an earlier round keeps of the layer; NULL where there is none. */
+static lc_status held_of(const job *j, const lc_param *p, const char *layer, lc_tensor **held) {
+    const lc_bits *bits = j->held ? lc_mask_find(j->held, layer) : NULL;
+    if (!bits) return LC_OK;
+    if (!lc_bits_has_shape(bits, p->leaf->ndim, p->leaf->shape))
+        return lc_fail(LC_ESHAPE, "%s: the held mask has %s for %s, whose weight is %s", j->name,
+                       lc_shape_text(bits->ndim, bits->shape), layer, LC_SHAPE(p->leaf));
+    return lc_bits_unpack(bits, held);
+}
+
 static bool wholly_kept(const lc_tensor *keep) {
     return !memchr(lc_data(keep), 0, (size_t)lc_numel(keep));
 }
 
 static lc_status refine_layer(const job *j, const lc_layer_stats *stats) {
     lc_param *p = stats->layer->weight;
-    lc_tensor *T = NULL, *W = NULL, *keep = NULL;
+    lc_tensor *T = NULL, *W = NULL, *keep = NULL, *held = NULL;
     lc_bits **kept = &j->keep[stats->index];
     int64_t group = j->groups ? j->groups[stats->index].m : 0;
     lc_status status;
@@ -110,12 +121,15 @@ static lc_status refine_layer(const job *j, const lc_layer_stats *stats) {
         status = lc_bits_pack(keep, kept);
     } else {
         LC_GOTO(done, lc_run(LC_OP_COPY, &(lc_attr){.dtype = p->leaf->dtype}, &p->leaf, 1, &W));
-        LC_GOTO(done, lc_refine(j->name, stats, j->options, group, NULL, T, W, keep));
+        LC_GOTO(done, held_of(j, p, stats->layer->name, &held));
+        const uint8_t *stays = held ? LC_DATA(uint8_t, held) : NULL;
+        LC_GOTO(done, lc_refine(j->name, stats, j->options, group, stays, T, W, keep));
         LC_GOTO(done, lc_bits_pack(keep, kept));
         status = lc_layer_write(p, W, j->hold || p->held ? *kept : NULL, p->held_values != NULL);
     }
 done:
     lc_tensor_release(keep);
+    lc_tensor_release(held);
     lc_tensor_release(W);
     return status;
 }
@@ -136,11 +150,12 @@ static lc_status read_groups(const job *j, const char *pattern, lc_target **grou
     return lc_prune_targets(j->name, j->layers, &o, groups);
 }
 
-lc_status lc_prune_refine(lc_calibration *c, const lc_snapshot *target, const char *pattern, bool hold,
-                          const lc_refine_options *options, lc_mask **out) {
+lc_status lc_prune_refine(lc_calibration *c, const lc_snapshot *target, const char *pattern, const lc_mask *held,
+                          bool hold, const lc_refine_options *options, lc_mask **out) {
     job j = {.c = c, .name = lc_calibration_name(c), .layers = lc_calibration_layers(c), .target = target};
     j.options = options;
     j.hold = hold;
+    j.held = held;
     lc_target *groups = NULL;
     LC_TRY(read_groups(&j, pattern, &groups));
     j.groups = groups;

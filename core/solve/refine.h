@@ -26,9 +26,10 @@ lc_status lc_refine(const char *name, const lc_layer_stats *stats, const lc_refi
 
 /* Refines the calibration's layers, one after another, towards their weights in `target`. A layer's support is the mask
  * it holds, or, where it holds none, what is not 0; a layer that is wholly kept is left alone. pattern "n:m" (NULL =
- * none): exchanges stay within groups of m. Layers that held a mask hold the refined one; with `hold` the others do
- * too. *out is the mask. Fails as lc_prune_layerwise does, and with LC_EINVAL for a target without such a weight. */
-lc_status lc_prune_refine(lc_calibration *c, const lc_snapshot *target, const char *pattern, bool hold,
-                          const lc_refine_options *options, lc_mask **out);
+ * none): exchanges stay within groups of m. What the mask `held` prunes (NULL = nothing) never comes back: that of an
+ * earlier round. Layers that held a mask hold the refined one; with `hold` the others do too. *out is the mask. Fails as
+ * lc_prune_layerwise does, and with LC_EINVAL for a target without such a weight. */
+lc_status lc_prune_refine(lc_calibration *c, const lc_snapshot *target, const char *pattern, const lc_mask *held,
+                          bool hold, const lc_refine_options *options, lc_mask **out);
 
 #endif

@@ -7,6 +7,7 @@
 #include <zlib.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/memory.h"
 #include "base/pool.h"
 #include "base/strbuf.h"
@@ -71,6 +72,7 @@ typedef struct builder {
     lc_strbuf text;
     size_t *ends;
     int64_t documents, capacity;
+    uint64_t source; /* as lc_corpus */
 } builder;
 
 /* What was added to the text since the last call is a document; nothing, if nothing was. */
@@ -93,7 +95,7 @@ static lc_status finish(builder *b, const char *name, lc_status status, lc_corpu
     if (!status) status = end_document(b);
     if (!status && b->documents == 0) status = lc_fail(LC_EINVAL, "%s: the text is empty", name);
     if (!status) {
-        lc_corpus c = {.ends = b->ends, .documents = b->documents};
+        lc_corpus c = {.ends = b->ends, .documents = b->documents, .source = b->source};
         status = lc_strbuf_take(&b->text, &c.text, &c.length);
         if (!status) {
             *out = c;
@@ -151,7 +153,7 @@ static lc_status add_lines(builder *b, const char *p, const char *end) {
 
 lc_status lc_corpus_from_text(const char *text, size_t length, const char *name, lc_join join, bool lines,
                               lc_corpus *out) {
-    builder b = {0};
+    builder b = {.source = lc_hash64(text, length, 0)};
     lc_status status = LC_OK;
     if (join == LC_JOIN_ROWS)
         add_rows(&b, text, text + length);
@@ -183,7 +185,7 @@ static lc_status add_record(builder *b, const char *line, size_t length, const c
 }
 
 static lc_status from_records(const char *text, size_t length, const char *path, lc_join join, lc_corpus *out) {
-    builder b = {0};
+    builder b = {.source = lc_hash64(text, length, 0)};
     lc_status status = LC_OK;
     const char *p = text, *end = text + length;
     bool rows = join == LC_JOIN_ROWS, first = true;

@@ -20,6 +20,7 @@ typedef struct lc_corpus {
     size_t length;
     size_t *ends; /* end of each document in `text` */
     int64_t documents;
+    uint64_t source; /* hash of the file as it stands, unpacked: the same however its text is joined */
 } lc_corpus;
 
 /* The file for `source`, "name/split": $LACUNA_DATA/name/split.txt, .jsonl, .txt.gz or .jsonl.gz; LACUNA_DATA defaults

@@ -18,6 +18,7 @@ typedef struct store {
     int64_t refs;
     lc_tokenizer *tokenizer;
     lc_tokens tokens;
+    uint64_t source;        /* of the corpus */
     lc_dataset *drawn_from; /* retained; NULL: the tokens are a text's */
 } store;
 
@@ -139,6 +140,7 @@ static lc_status new_dataset(const lc_dataset_options *o, lc_dataset **out) {
     store *s = NULL;
     lc_status status = store_new(o->tokenizer, &s);
     if (!status) status = fill_store(s, &corpus, o);
+    if (!status) s->source = corpus.source;
     lc_corpus_free(&corpus);
     if (status) {
         store_release(s);
@@ -217,8 +219,9 @@ lc_origin lc_dataset_origin(const lc_dataset *d) {
     while (d->store->drawn_from) d = d->store->drawn_from;
     int64_t count;
     const int32_t *all = d->store->tokens.ids.data, *own = lc_dataset_tokens(d, &count);
-    size_t bytes = (size_t)d->store->tokens.ids.count * sizeof *all;
-    return (lc_origin){lc_hash64(all, bytes, 0), own - all, own - all + count};
+    int64_t total = d->store->tokens.ids.count;
+    uint64_t text = lc_hash64(all, (size_t)total * sizeof *all, 0);
+    return (lc_origin){d->store->source, text, own - all, own - all + count, total};
 }
 
 /* -- batches ----------------------------------------------------------------------------------- */

@@ -54,8 +54,9 @@ void lc_dataset_hash(const lc_dataset *d, char out[33]);
 
 /* Which part of which text the examples come from: that of the dataset that a sample was drawn from. */
 typedef struct lc_origin {
-    uint64_t text;       /* hash of all its tokens */
-    int64_t first, last; /* tokens first .. last - 1 of it */
+    uint64_t source;            /* hash of the file */
+    uint64_t text;              /* hash of all tokens that this way of reading makes of it */
+    int64_t first, last, total; /* tokens first .. last - 1 of so many */
 } lc_origin;
 lc_origin lc_dataset_origin(const lc_dataset *d);
 

@@ -257,7 +257,7 @@ static lc_status refine_half(const lc_selection *layers, const lc_snapshot *targ
                              lc_mask **out) {
     lc_calibration *c = NULL;
     LC_TRY(open_text(layers, apart, &c));
-    lc_status status = lc_prune_refine(c, target, NULL, true, o, out);
+    lc_status status = lc_prune_refine(c, target, NULL, NULL, true, o, out);
     lc_calibration_free(c);
     return status;
 }

@@ -167,6 +167,32 @@ describe("swap and reconstruct", function()
     assert.equal(0, held:violations(model))
   end)
 
+  it("bring back nothing that an earlier round pruned, when they are given its mask", function()
+    local function rounds(options)
+      local model = wide()
+      options.target = model:snapshot()
+      local first = lc.prune.magnitude(model:linears(), { sparsity = 0.3 })
+      local second = lc.prune.wanda(model:linears(), text, { sparsity = 0.6 })
+      if options.held then options.held = first end
+      local swapped = lc.prune.swap(model:linears(), text, options)
+      assert.is_true(swapped:overlap(second) < 1)
+      assert.equal(second:sparsity(), swapped:sparsity())
+      return first:violations(model)
+    end
+    assert.is_true(rounds {} > 0)
+    assert.equal(0, rounds { held = true })
+    local model = wide()
+    local mask = lc.prune.magnitude(model:linears(), { sparsity = 0.3 })
+    refuses("prune.swap: option 'held' must be a mask, got 3", lc.prune.swap, model:linears(), text,
+      { target = model:snapshot(), held = 3 })
+    local small = tiny.gpt2()
+    local target = small:snapshot()
+    lc.prune.magnitude(small:linears(), { sparsity = 0.5 })
+    refuses(("prune.swap: the held mask has (%d, %d) for transformer.h.0.attn.c_attn, whose weight is (%d, %d)"):format(
+      mask[model:linears()[1]].shape[1], mask[model:linears()[1]].shape[2], small:linears()[1].outputs,
+      small:linears()[1].inputs), lc.prune.swap, small:linears(), text, { target = target, held = mask })
+  end)
+
   it("end with no gradient on the support", function()
     local _, model, mask, problem = pruned("wanda", { sparsity = 0.5, reconstruct = true }, tiny.gpt2 { dtype = "f64" })
     for _, layer in ipairs(model:linears()) do
