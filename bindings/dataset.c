@@ -344,11 +344,19 @@ static lc_tokenizer *push_chosen_tokenizer(lua_State *L) {
     return t;
 }
 
-static int64_t model_length(lua_State *L) {
+/* The length that was given, or the model's; the model must have as many positions. */
+static int64_t chosen_length(lua_State *L, int64_t given) {
+    if (given && lcl_field(L, 1, "model") == LUA_TNIL) {
+        lua_pop(L, 1);
+        return given;
+    }
     push_model_field(L, "option 'length' is needed where no model gives it", "positions");
-    int64_t positions = lcl_integer(L, -1);
-    lua_pop(L, 2);
-    return lc_min(positions, 2048);
+    int64_t positions = given && lua_isnil(L, -1) ? given : lcl_integer(L, -1);
+    if (given > positions)
+        lcl_error(L, "dataset: length = %lld is more than the model's %lld positions", (long long)given,
+                  (long long)positions);
+    lua_pop(L, given ? 3 : 2);
+    return given ? given : lc_min(positions, 2048);
 }
 
 static int dataset(lua_State *L) {
@@ -359,7 +367,7 @@ static int dataset(lua_State *L) {
                                   .source = o.source,
                                   .file = o.file,
                                   .text = o.text,
-                                  .length = o.length ? o.length : model_length(L),
+                                  .length = chosen_length(L, o.length),
                                   .stride = o.stride,
                                   .per = (lc_per)o.per,
                                   .join = (lc_join)o.join,

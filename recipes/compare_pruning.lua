@@ -4,7 +4,8 @@
 --   LACUNA_DATA=... lacuna recipes/compare_pruning.lua [--models NAME,NAME] [--methods wanda,sparsegpt]
 --       [--sparsities 0.5,0.7] [--patterns 2:4] [--steps N] [--resume] [--help]
 --
--- The run's directory gets comparison.csv, linear and logarithmic plots, and each model's continuation of the prompt.
+-- The run's directory gets comparison.csv, linear and logarithmic plots (over the sparsity, and for patterns over the
+-- width of their groups), and each model's continuation of the prompt.
 local lc = require "lacuna"
 
 local p = lc.params {
@@ -40,22 +41,31 @@ for i, name in ipairs(p.models) do
   local sample = calibration:sample(p.samples, { seed = 1 })
   local train = lc.dataset { model = dense, source = p.train, join = p.join, length = p.length }
   local test = lc.dataset { model = dense, source = p.test, join = p.join }
+  for _, pattern in ipairs(p.patterns) do -- one that does not fit the model's rows is told now, not hours later
+    lc.prune.magnitude(dense:linears(), { pattern = pattern, apply = false })
+  end
 
   local function measure(model)
     return (model:perplexity(test, { protocol = p.protocol, windows = p.windows }))
+  end
+
+  local function continue(model, tag)
+    run:text(tag .. ".txt", p.prompt .. model:generate(p.prompt, { tokens = p.tokens }) .. "\n")
   end
 
   --- One row: a copy of the dense model, pruned if there is a method, measured, tuned, measured.
   local function try(method, target)
     local model <close> = dense:clone()
     local mask = method and lc.prune[method](model:linears(), sample, target) or lc.mask.held(model)
-    local row = { model = name, method = method or "dense", pattern = target.pattern, requested = mask.requested,
-      sparsity = mask:sparsity(), perplexity = measure(model) }
+    local group = target.pattern and tonumber(target.pattern:match ":(%d+)")
+    local row = { model = name, method = method or "dense", pattern = target.pattern, group = group,
+      requested = mask.requested, sparsity = mask:sparsity(), perplexity = measure(model) }
     local tag = method and ("%d-%s-%s"):format(i, method, target.pattern or target.sparsity) or ("%d-dense"):format(i)
-    run:text(tag .. ".txt", p.prompt .. model:generate(p.prompt, { tokens = p.tokens }) .. "\n")
+    continue(model, tag)
     if p.steps > 0 then
       lc.train(model, train, { steps = p.steps, batch = p.batch, lr = p.lr, run = run })
       row.tuned = measure(model)
+      continue(model, tag .. "-tuned")
     end
     run:log(row)
   end
@@ -75,9 +85,17 @@ run:table { file = "comparison.csv",
 for i, name in ipairs(p.models) do
   for _, y in ipairs { "perplexity", p.steps > 0 and "tuned" or nil } do
     for _, scale in ipairs { "linear", "log" } do
-      run:plot { x = "sparsity", y = y, by = "method", label = ("%s, %s"):format(y, name), scale = scale,
-        where = function(row) return row.model == name and not row.pattern end,
-        file = ("%d-%s-%s"):format(i, y, scale) }
+      local plot = { y = y, by = "method", label = ("%s, %s"):format(y, name), scale = scale }
+      if #p.sparsities > 0 then
+        plot.x, plot.file = "sparsity", ("%d-%s-%s"):format(i, y, scale)
+        plot.where = function(row) return row.model == name and not row.pattern end
+        run:plot(plot)
+      end
+      if #p.patterns > 0 then
+        plot.x, plot.file = "group", ("%d-%s-patterns-%s"):format(i, y, scale)
+        plot.where = function(row) return row.model == name and row.pattern ~= nil end
+        run:plot(plot)
+      end
     end
   end
 end

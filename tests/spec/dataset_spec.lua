@@ -212,6 +212,10 @@ describe("a dataset", function()
     refuses("give a model or a tokenizer", lc.dataset, { text = "abc", length = 2 })
     refuses("the model has no tokenizer", lc.dataset, { model = { positions = 4 }, text = "abc" })
     refuses("option 'length' is needed", dataset, { text = "abc" })
+    local model = { positions = 4, tokenizer = lc.tokenizer.bytes() }
+    refuses("dataset: length = 5 is more than the model's 4 positions", lc.dataset,
+      { model = model, text = alphabet, length = 5 })
+    assert.equal(4, lc.dataset({ model = model, text = alphabet, length = 4 }).length)
     refuses("give one of source, file and text, not 2 of them", dataset, { text = "a", file = "b", length = 1 })
     refuses("the text has 3 tokens, fewer than one window of length = 4", dataset, { text = "abc", length = 4 })
     refuses("stride is between windows", dataset, { text = "a", length = 1, per = "document", stride = 1 })

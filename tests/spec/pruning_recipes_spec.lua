@@ -193,6 +193,23 @@ describe("recipes/compare_pruning.lua", function()
       assert.equal(scale == "log", plot:find("set logscale y", 1, true) ~= nil)
       assert.matches("set key above", plot, 1, true) -- where no point is
       file:close()
+      file = assert(io.open(("%s/1-tuned-patterns-%s.gnuplot"):format(directory, scale)))
+      assert.matches("EOD\n4 [%d.]+\n8 [%d.]+\nEOD", file:read "a") -- 2:4 and 4:8, by the width of their groups
+      file:close()
+    end
+    for _, name in ipairs { "1-dense", "1-dense-tuned", "1-ria-2:4", "1-ria-2:4-tuned" } do
+      assert.matches("^The city was founded in.", assert(io.open(("%s/%s.txt"):format(directory, name))):read "a")
+    end
+  end)
+
+  it("refuses patterns that do not fit before any work", function()
+    for pattern, problem in pairs {
+      ["2:7"] = "self_attn.k_proj has 32 inputs, which groups of 7 do not divide",
+      ["2-4"] = "pattern '2-4' is not n:m",
+    } do
+      local result = cli.run(("--toy --out %s/no recipes/compare_pruning.lua --patterns %s"):format(root, pattern))
+      assert.matches(problem, result.err, 1, true)
+      assert.is_nil(io.open(root .. "/no/compare-pruning/1-dense.txt"))
     end
   end)
 end)
