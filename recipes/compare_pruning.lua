@@ -9,7 +9,7 @@
 local lc = require "lacuna"
 
 local p = lc.params {
-  models = { "facebook/opt-125m" }, methods = { "magnitude", "wanda", "ria", "sparsegpt", "alps" },
+  models = { "facebook/opt-125m" }, methods = { "random", "magnitude", "wanda", "ria", "sparsegpt", "alps" },
   sparsities = { 0.5, 0.6, 0.7 }, patterns = { "2:4", "4:8" },
   calibrate = "wikitext2/train", train = "wikitext2/train", test = "wikitext2/test", join = "rows",
   samples = 128, length = 512, steps = 0, batch = 16, lr = 2e-5, protocol = "windows", windows = 0,

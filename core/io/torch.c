@@ -36,6 +36,15 @@ static const struct {
     {"ByteStorage", "U8"},   {"BoolStorage", "BOOL"},
 };
 
+/* How torch._utils makes tensors that Lacuna does not read. */
+static const struct {
+    const char *name, *what;
+} unread[] = {
+    {"_rebuild_tensor_v3", "a tensor of a type such as float8"},
+    {"_rebuild_qtensor", "a quantised tensor"},
+    {"_rebuild_sparse_tensor", "a sparse tensor"},
+};
+
 /* -- what a pickle may ask for ------------------------------------------------------------------ */
 
 static lc_status make_object(lc_torch *t, uint32_t tag, const void *object, lc_pickled **out) {
@@ -55,6 +64,10 @@ static lc_status find_global(void *context, const char *module, const char *name
     for (size_t i = 0; !strcmp(module, "torch") && i < sizeof storages / sizeof *storages; i++)
         if (!strcmp(name, storages[i].name))
             return make_object(t, STORAGE_CLASS, lc_stored_type_named(storages[i].type), out);
+    for (size_t i = 0; !strcmp(module, "torch._utils") && i < sizeof unread / sizeof *unread; i++)
+        if (!strcmp(name, unread[i].name))
+            return lc_fail(LC_EFORMAT, "%s: holds %s (%s), which lacuna does not read; save it as float32 or bfloat16",
+                           t->path, unread[i].what, name);
     return lc_fail(LC_EFORMAT,
                    "%s: the pickle asks for %.80s.%.80s; lacuna builds tensors and plain values from pickles "
                    "and runs no code: save model.state_dict() alone",

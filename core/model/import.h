@@ -18,6 +18,7 @@ typedef struct lc_source {
     json_t *config;
     lc_weights *weights;
     lc_tokenizer *tokenizer; /* NULL = none came with it */
+    const char *note;        /* as lc_model's; NULL = nothing */
     char *directory;         /* has further files of Hugging Face's layout; NULL = there are none */
     bool whole;              /* the weights are the directory's own: what it holds of masks belongs to them */
     bool by_outputs;         /* weights of linear layers are (O, I), where the family's own files may have (I, O) */

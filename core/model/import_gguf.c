@@ -415,6 +415,17 @@ static lc_status check_whole(const lc_gguf *g) {
                    lc_gguf_path(g), parts);
 }
 
+/* The file's tokenizer; a kind that is not known leaves the model usable by ids, and is said. */
+static lc_status read_tokenizer(const lc_gguf *g, lc_source *out) {
+    if (!lc_gguf_find(g, "tokenizer.ggml.model")) return LC_OK;
+    lc_status status = lc_tokenizer_from_gguf(g, &out->tokenizer);
+    if (status != LC_ENOTFOUND) return status;
+    out->note =
+        "its tokenizer is of a kind that lacuna does not know (lc.tokenizer of the file names it): the model has "
+        "none; set model.tokenizer";
+    return LC_OK;
+}
+
 static lc_status import(const lc_gguf *g, const char *path, lc_source *out) {
     const architecture *a = NULL;
     LC_TRY(check_whole(g));
@@ -425,7 +436,7 @@ static lc_status import(const lc_gguf *g, const char *path, lc_source *out) {
     LC_TRY(make_config(g, a, out->weights, out->config));
     out->by_outputs = true;
     out->reordered = a->reordered;
-    if (lc_gguf_find(g, "tokenizer.ggml.model")) LC_TRY(lc_tokenizer_from_gguf(g, &out->tokenizer));
+    LC_TRY(read_tokenizer(g, out));
     return lc_weights_rename(out->weights, rename_tensor, (void *)a);
 }
 

@@ -225,6 +225,7 @@ lc_status lc_model_load(const char *path, lc_dtype dtype, lc_model **out) {
     lc_status status = build_and_read(&source, path, dtype, &m);
     if (!status) status = untie_differing_head(&source, path, dtype, &m);
     if (!status && source.tokenizer) m->tokenizer = lc_tokenizer_retain(source.tokenizer);
+    if (!status && source.note && !m->note) m->note = source.note;
     if (!status && source.directory) status = read_directory(m, &source);
     lc_source_close(&source);
     if (status) {

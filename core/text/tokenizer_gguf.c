@@ -40,8 +40,9 @@ static lc_status find_style(const lc_gguf *g, const style **out) {
     LC_TRY(lc_gguf_get_string(g, "general.architecture", &architecture));
     if (!pre && strcmp(architecture, "gpt2") == 0) pre = "gpt-2";
     if (!pre)
-        return lc_fail(LC_EFORMAT, "metadata " KEY("pre") " is missing: the file does not say how text is cut; convert "
-                                                          "the model anew");
+        return lc_fail(LC_ENOTFOUND,
+                       "metadata " KEY("pre") " is missing: the file does not say how text is cut; convert "
+                                              "the model anew");
     char name[64];
     int length = snprintf(name, sizeof name, " %.60s ", pre);
     for (size_t i = 0; i < sizeof styles / sizeof *styles && length > 2; i++)
@@ -52,7 +53,7 @@ static lc_status find_style(const lc_gguf *g, const style **out) {
     lc_strbuf known = {0};
     for (size_t i = 0; i < sizeof styles / sizeof *styles; i++) lc_strbuf_puts(&known, styles[i].names + (i > 0));
     lc_status status =
-        lc_fail(LC_EFORMAT, KEY("pre") " = \"%.60s\" is not known; known are:%s", pre, known.data ? known.data : "");
+        lc_fail(LC_ENOTFOUND, KEY("pre") " = \"%.60s\" is not known; known are:%s", pre, known.data ? known.data : "");
     lc_strbuf_free(&known);
     return status;
 }
@@ -171,7 +172,7 @@ static lc_status make(const lc_gguf *g, const char *model, const lc_part_token *
     else if (strcmp(model, "llama") == 0)
         status = sentencepiece(g, &parts);
     else
-        status = lc_fail(LC_EFORMAT, KEY("model") " = \"%.60s\" is not known; known are gpt2 and llama", model);
+        status = lc_fail(LC_ENOTFOUND, KEY("model") " = \"%.60s\" is not known; known are gpt2 and llama", model);
     if (!status) status = lc_parts_tokenizer(&parts, &t);
     lc_parts_free(&parts);
     if (!status) status = keep_template(g, t);

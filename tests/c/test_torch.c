@@ -182,6 +182,9 @@ static void test_hostile_files(void) {
     REFUSED("}(\x8c\1w" TENSOR(STORAGE("\2"), "\0", "K\2\x85", "K\1\x85") "\x8c\1w" TENSOR(STORAGE("\2"), "\0",
                                                                                            "K\2\x85", "K\1\x85") "u",
             KEYS, "tensor w is there twice");
+    REFUSED("ctorch._utils\n_rebuild_tensor_v3\n)R", KEYS,
+            "holds a tensor of a type such as float8 (_rebuild_tensor_v3), which lacuna does not read");
+    REFUSED("ctorch._utils\n_rebuild_qtensor\n)R", KEYS, "holds a quantised tensor");
     REFUSED("cos\nsystem\n\x8c\2id\x85R", KEYS,
             "the pickle asks for os.system; lacuna builds tensors and plain values");
     REFUSED("cbuiltins\neval\n\x8c\2id\x85R", KEYS, "asks for builtins.eval");
