@@ -85,8 +85,8 @@ describe("a GGUF model", function()
       write(path, data:sub(1, 16) .. ("<I8"):pack(count + 4) .. entries .. data:sub(25))
       local result = cli.run(("-e 'print(lc.load(%q).tokenizer)'"):format(path))
       assert.equal("nil\n", result.out)
-      assert.equal("lacuna: warning: " .. path .. ": its tokenizer is of a kind that lacuna does not know (lc.tokenizer "
-        .. "of the file names it): the model has none; set model.tokenizer\n", result.err)
+      assert.equal("lacuna: warning: " .. path .. ": its tokenizer is of a kind that lacuna does not know "
+        .. "(lc.tokenizer of the file names it): the model has none; set model.tokenizer\n", result.err)
     end)
   end)
 

@@ -479,8 +479,9 @@ describe("generation", function()
 
   it("continues a text with the blank that its first token begins with", function()
     local tokenizer = lc.tokenizer "tests/golden/tokenizer_json/llama2"
-    local blanks, llama = 0, lc.model { family = "llama", vocab_size = #tokenizer, hidden_size = 16, intermediate_size = 24,
+    local llama = lc.model { family = "llama", vocab_size = #tokenizer, hidden_size = 16, intermediate_size = 24,
       num_hidden_layers = 1, num_attention_heads = 2, max_position_embeddings = 64, tokenizer = tokenizer }
+    local blanks = 0
     local prompt = tokenizer:encode("Hello there"):totable()
     for seed = 1, 10 do
       local options = { tokens = 6, temperature = 2, seed = seed, stop = false }
