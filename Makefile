@@ -216,4 +216,5 @@ install: $(LACUNA)
 clean:
 	rm -rf build build-asan build-fuzz
 
--include $(CORE_OBJECTS:.o=.d) $(LANGUAGE_OBJECTS:.o=.d) $(HELPER_OBJECTS:.o=.d) $(TEST_SOURCES:%.c=$(BUILD)/%.d)
+-include $(CORE_OBJECTS:.o=.d) $(LANGUAGE_OBJECTS:.o=.d) $(HELPER_OBJECTS:.o=.d) $(TEST_SOURCES:%.c=$(BUILD)/%.d) \
+    $(patsubst %.c,$(BUILD)/%.d,$(wildcard tests/fuzz/*.c tests/bench/*.c))
