@@ -129,7 +129,7 @@ typedef struct text_use {
     lcl_text_use use;
 } text_use;
 
-/* Registry key of the list of uses so far, as strings of a text_use each; under a text's hash stands true once it
+/* Registry key of the list of uses so far, as strings of a text_use each; under a file's hash stands true once it
  * was warned of. */
 static char uses_key;
 
@@ -145,12 +145,22 @@ static void push_uses(lua_State *L) {
 /* Whether they have text in common. Read in two ways (join, per, tokenizer), a part's place is known nearly, as a share
  * of the whole: a tenth of the shorter part may be common by that rounding. */
 static bool overlap(const lc_origin *a, const lc_origin *b) {
-    if (a->source != b->source) return false;
     if (a->text == b->text) return a->first < b->last && b->first < a->last;
+    if (a->source != b->source) return false;
     double A = (double)a->total, B = (double)b->total;
     double first = fmax((double)a->first / A, (double)b->first / B),
            last = fmin((double)a->last / A, (double)b->last / B);
     return last - first > 0.1 * fmin((double)(a->last - a->first) / A, (double)(b->last - b->first) / B);
+}
+
+/* Whether there has been a warning of this file; now there is one. */
+static bool was_warned(lua_State *L, int list, uint64_t source) {
+    const void *key = (const void *)(uintptr_t)source;
+    bool was = lua_rawgetp(L, list, key) != LUA_TNIL;
+    lua_pop(L, 1);
+    lua_pushboolean(L, true);
+    lua_rawsetp(L, list, key);
+    return was;
 }
 
 void lcl_use_text(lua_State *L, const lc_dataset *d, lcl_text_use use) {
@@ -159,25 +169,25 @@ void lcl_use_text(lua_State *L, const lc_dataset *d, lcl_text_use use) {
     now.origin = lc_dataset_origin(d);
     now.use = use;
     bool known = false, both = false;
+    uint64_t with = 0; /* the file that serves the other purpose */
     luaL_checkstack(L, 8, NULL);
     push_uses(L);
     int list = lua_gettop(L);
     for (lua_Integer i = 1; lua_rawgeti(L, list, i) == LUA_TSTRING; i++, lua_pop(L, 1)) {
         memcpy(&other, lua_tostring(L, -1), sizeof other);
         known = known || memcmp(&other, &now, sizeof now) == 0;
-        both = both || (other.use != use && overlap(&other.origin, &now.origin));
+        if (both || other.use == use || !overlap(&other.origin, &now.origin)) continue;
+        both = true;
+        with = other.origin.source;
     }
     lua_settop(L, list);
     if (!known) {
         lua_pushlstring(L, (const char *)&now, sizeof now);
         lua_rawseti(L, list, (lua_Integer)lua_rawlen(L, list) + 1);
     }
-    const void *text = (const void *)(uintptr_t)now.origin.source;
-    if (both && lua_rawgetp(L, list, text) == LUA_TNIL) {
-        lua_pushboolean(L, true);
-        lua_rawsetp(L, list, text);
+    if (both && with != now.origin.source && was_warned(L, list, with)) both = false;
+    if (both && !was_warned(L, list, now.origin.source))
         lua_warning(L, "the text that is scored is calibration text too; its perplexity says little of other texts", 0);
-    }
     lua_settop(L, list - 1);
 }
 
@@ -344,19 +354,19 @@ static lc_tokenizer *push_chosen_tokenizer(lua_State *L) {
     return t;
 }
 
-/* The length that was given, or the model's; the model must have as many positions. */
-static int64_t chosen_length(lua_State *L, int64_t given) {
-    if (given && lcl_field(L, 1, "model") == LUA_TNIL) {
-        lua_pop(L, 1);
-        return given;
+/* The length that was given, or the model's, which must have as many positions as a window has tokens. */
+static int64_t chosen_length(lua_State *L, int64_t given, bool windows) {
+    int top = lua_gettop(L);
+    if (!given || (windows && lcl_field(L, 1, "model") != LUA_TNIL)) {
+        push_model_field(L, "option 'length' is needed where no model gives it", "positions");
+        int64_t positions = given && !lua_isinteger(L, -1) ? given : lcl_integer(L, -1);
+        if (given > positions)
+            lcl_error(L, "dataset: length = %lld is more than the model's %lld positions", (long long)given,
+                      (long long)positions);
+        if (!given) given = lc_min(positions, 2048);
     }
-    push_model_field(L, "option 'length' is needed where no model gives it", "positions");
-    int64_t positions = given && lua_isnil(L, -1) ? given : lcl_integer(L, -1);
-    if (given > positions)
-        lcl_error(L, "dataset: length = %lld is more than the model's %lld positions", (long long)given,
-                  (long long)positions);
-    lua_pop(L, given ? 3 : 2);
-    return given ? given : lc_min(positions, 2048);
+    lua_settop(L, top);
+    return given;
 }
 
 static int dataset(lua_State *L) {
@@ -367,7 +377,7 @@ static int dataset(lua_State *L) {
                                   .source = o.source,
                                   .file = o.file,
                                   .text = o.text,
-                                  .length = chosen_length(L, o.length),
+                                  .length = chosen_length(L, o.length, (lc_per)o.per == LC_PER_WINDOW),
                                   .stride = o.stride,
                                   .per = (lc_per)o.per,
                                   .join = (lc_join)o.join,

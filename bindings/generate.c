@@ -89,8 +89,9 @@ static const char *push_decoded(lua_State *L, lc_model *m, const int64_t *ids, i
 }
 
 /* Pushes the text that follows the prompt's. It is cut from that of both: decoded alone, SentencePiece's tokens would
- * lose the blank that they begin with. */
-static void push_continued_text(lua_State *L, lc_model *m, const lc_tensor *prompt, const lc_tensor *ids) {
+ * lose the blank that they begin with. Behind no text they lose it rightly, and bytes that are no characters are not
+ * decoded as they are alone. */
+static void push_continued_text(lua_State *L, lc_model *m, bool empty, const lc_tensor *prompt, const lc_tensor *ids) {
     int64_t before = prompt->shape[0], n = ids->shape[0];
     int64_t *both = lua_newuserdatauv(L, (size_t)(before + n) * sizeof *both, 0);
     for (int64_t i = 0; i < before; i++) both[i] = LC_DATA(int64_t, prompt)[i];
@@ -98,18 +99,20 @@ static void push_continued_text(lua_State *L, lc_model *m, const lc_tensor *prom
     size_t shorter, longer;
     const char *first = push_decoded(L, m, both, before, &shorter),
                *all = push_decoded(L, m, both, before + n, &longer);
-    if (longer >= shorter && memcmp(all, first, shorter) == 0)
+    bool broken = shorter >= 3 && memcmp(first + shorter - 3, "\xEF\xBF\xBD", 3) == 0;
+    if (!empty && !broken && longer >= shorter && memcmp(all, first, shorter) == 0)
         lua_pushlstring(L, all + shorter, longer - shorter);
-    else /* the prompt ends within a character */
+    else
         push_decoded(L, m, both + before, n, &longer);
     lua_replace(L, -4);
     lua_pop(L, 2);
 }
 
-/* Pushes the continuation as its prompt was: text or a list of ids. */
-static void push_continuation(lua_State *L, lc_model *m, bool text, const lc_tensor *prompt, const lc_tensor *ids) {
+/* Pushes the continuation as its prompt was: text, or (NULL) a list of ids. */
+static void push_continuation(lua_State *L, lc_model *m, const char *text, const lc_tensor *prompt,
+                              const lc_tensor *ids) {
     if (text) {
-        push_continued_text(L, m, prompt, ids);
+        push_continued_text(L, m, *text == 0, prompt, ids);
         return;
     }
     int64_t n = ids->shape[0];
@@ -188,8 +191,8 @@ int lcl_model_generate(lua_State *L) {
     lua_createtable(L, (int)n, 0);
     int results = lua_gettop(L);
     for (lua_Integer i = 0; i < n; i++) {
-        bool text = lua_geti(L, 2, i + 1) == LUA_TSTRING;
-        lua_pop(L, 1);
+        const char *text = lua_geti(L, 2, i + 1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+        lua_pop(L, 1); /* the list keeps it */
         push_continuation(L, m, text, prompts[i], made[i]);
         if (!several) return 1;
         lua_rawseti(L, results, i + 1);

@@ -84,7 +84,7 @@ static const lcl_option swap_rows[] = {
      .doc = "'n:m': exchange within groups of m only, so that the pattern stays"},
     {"swaps", LCL_INT, offsetof(refine_options, core.swaps), .min = 1, .max = 1e9, .fallback = "100",
      .doc = "in each row, at most"},
-    {"held", LCL_ANY, .doc = "a mask of an earlier round: what it prunes does not come back"},
+    {"held", LCL_ANY, .doc = "a mask of an earlier round: what it prunes does not come back, in layers that it names"},
     {0},
 };
 static const lcl_option_set swap_set = {"prune.swap", swap_rows};

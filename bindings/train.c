@@ -112,13 +112,14 @@ void lcl_betas(lua_State *L, int arg, const char *function, lc_recipe *recipe) {
     lua_pop(L, 1);
 }
 
-/* Whether one of the groups in the table at `arg` names this optimizer; groups take what they do not say from the table. */
-static bool a_group_uses(lua_State *L, int arg, const char *optimizer) {
+/* Whether one of the groups in the table at `arg` names another optimizer than this one, which then takes from the table
+ * what it does not say itself. */
+static bool a_group_differs(lua_State *L, int arg, const char *optimizer) {
     bool found = false;
     int top = lua_gettop(L);
     bool any = lcl_field(L, arg, "groups") == LUA_TTABLE;
     for (lua_Integer i = 1; any && !found && lua_rawgeti(L, top + 1, i) == LUA_TTABLE; i++) {
-        found = lcl_field(L, -1, "optimizer") == LUA_TSTRING && strcmp(lua_tostring(L, -1), optimizer) == 0;
+        found = lcl_field(L, -1, "optimizer") == LUA_TSTRING && strcmp(lua_tostring(L, -1), optimizer) != 0;
         lua_settop(L, top + 1);
     }
     lua_settop(L, top);
@@ -132,7 +133,7 @@ static void refuse_unread(lua_State *L, int arg, const char *function, int optim
     } only[] = {{"betas", "adamw"}, {"eps", "adamw"}, {"momentum", "sgd"}};
     for (size_t i = 0; i < sizeof only / sizeof only[0]; i++) {
         if (lcl_field(L, arg, only[i].option) != LUA_TNIL && strcmp(only[i].optimizer, optimizers[optimizer]) != 0 &&
-            !a_group_uses(L, arg, only[i].optimizer))
+            !a_group_differs(L, arg, optimizers[optimizer]))
             lcl_error(L, "%s: option '%s' belongs to %s, but the optimizer is %s: drop it, or give optimizer = '%s'",
                       function, only[i].option, only[i].optimizer, optimizers[optimizer], only[i].optimizer);
         lua_pop(L, 1);

@@ -5,7 +5,7 @@
 --       [--sparsities 0.5,0.7] [--patterns 2:4] [--steps N] [--resume] [--help]
 --
 -- The run's directory gets comparison.csv, linear and logarithmic plots (over the sparsity, and for patterns over the
--- width of their groups), and each model's continuation of the prompt.
+-- width of their groups, a curve for each sparsity), and each model's continuation of the prompt.
 local lc = require "lacuna"
 
 local p = lc.params {
@@ -34,16 +34,26 @@ local targets = {}
 for _, sparsity in ipairs(p.sparsities) do targets[#targets + 1] = { sparsity = sparsity } end
 for _, pattern in ipairs(p.patterns) do targets[#targets + 1] = { pattern = pattern } end
 
-local run = lc.run { name = "compare-pruning", params = p }
-for i, name in ipairs(p.models) do
+--- A model with its texts.
+local function open(name)
   local dense = lc.load(name)
   local calibration = lc.dataset { model = dense, source = p.calibrate, join = p.join, length = p.length }
-  local sample = calibration:sample(p.samples, { seed = 1 })
-  local train = lc.dataset { model = dense, source = p.train, join = p.join, length = p.length }
-  local test = lc.dataset { model = dense, source = p.test, join = p.join }
-  for _, pattern in ipairs(p.patterns) do -- one that does not fit the model's rows is told now, not hours later
-    lc.prune.magnitude(dense:linears(), { pattern = pattern, apply = false })
+  return dense, calibration:sample(p.samples, { seed = 1 }),
+    lc.dataset { model = dense, source = p.train, join = p.join, length = p.length },
+    lc.dataset { model = dense, source = p.test, join = p.join }
+end
+
+-- Texts that are missing, and patterns and windows that do not fit, are better told now than hours into the work.
+for _, name in ipairs(p.models) do
+  local model <close> = open(name)
+  for _, pattern in ipairs(p.patterns) do
+    lc.prune.magnitude(model:linears(), { pattern = pattern, apply = false })
   end
+end
+
+local run = lc.run { name = "compare-pruning", params = p }
+for i, name in ipairs(p.models) do
+  local dense, sample, train, test = open(name)
 
   local function measure(model)
     return (model:perplexity(test, { protocol = p.protocol, windows = p.windows }))
@@ -57,9 +67,12 @@ for i, name in ipairs(p.models) do
   local function try(method, target)
     local model <close> = dense:clone()
     local mask = method and lc.prune[method](model:linears(), sample, target) or lc.mask.held(model)
-    local group = target.pattern and tonumber(target.pattern:match ":(%d+)")
-    local row = { model = name, method = method or "dense", pattern = target.pattern, group = group,
-      requested = mask.requested, sparsity = mask:sparsity(), perplexity = measure(model) }
+    local row = { model = name, method = method or "dense", pattern = target.pattern, requested = mask.requested,
+      sparsity = mask:sparsity(), perplexity = measure(model) }
+    if target.pattern then -- for the plots
+      row.group = tonumber(target.pattern:match ":(%d+)")
+      row.curve = ("%s, %g%%"):format(method, 100 * mask.requested)
+    end
     local tag = method and ("%d-%s-%s"):format(i, method, target.pattern or target.sparsity) or ("%d-dense"):format(i)
     continue(model, tag)
     if p.steps > 0 then
@@ -83,19 +96,15 @@ end
 run:table { file = "comparison.csv",
   columns = { "model", "method", "pattern", "requested", "sparsity", "perplexity", "tuned" } }
 for i, name in ipairs(p.models) do
+  local function plot(y, scale, x, by, patterns)
+    run:plot { x = x, y = y, by = by, label = ("%s, %s"):format(y, name), scale = scale,
+      where = function(row) return row.model == name and (row.pattern ~= nil) == patterns end,
+      file = ("%d-%s%s-%s"):format(i, y, patterns and "-patterns" or "", scale) }
+  end
   for _, y in ipairs { "perplexity", p.steps > 0 and "tuned" or nil } do
     for _, scale in ipairs { "linear", "log" } do
-      local plot = { y = y, by = "method", label = ("%s, %s"):format(y, name), scale = scale }
-      if #p.sparsities > 0 then
-        plot.x, plot.file = "sparsity", ("%d-%s-%s"):format(i, y, scale)
-        plot.where = function(row) return row.model == name and not row.pattern end
-        run:plot(plot)
-      end
-      if #p.patterns > 0 then
-        plot.x, plot.file = "group", ("%d-%s-patterns-%s"):format(i, y, scale)
-        plot.where = function(row) return row.model == name and row.pattern ~= nil end
-        run:plot(plot)
-      end
+      plot(y, scale, "sparsity", "method", false)
+      if #p.patterns * #p.methods > 0 then plot(y, scale, "group", "curve", true) end
     end
   end
 end

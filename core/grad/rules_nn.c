@@ -1,5 +1,6 @@
 /* rules_nn.c: rules of products, of ops over rows and of transformer pieces. Weight gradients are added straight into
  * `into`, so that accumulation over micro-batches and tied weights costs no extra buffer and no extra pass. */
+#include <float.h>
 #include <string.h>
 
 #include "grad/rules_parts.h"
@@ -158,15 +159,6 @@ lc_status lc_rule_inverse(lc_rule_call *call) {
     return lc_scratch_finish(&s, call);
 }
 
-/* V^T dV over the differences of eigenvalues: entry (i, j) over l_j - l_i; 0 where they are equal. */
-static lc_tensor *turned_vectors(lc_scratch *s, const lc_rule_call *call, lc_tensor *across) {
-    lc_tensor *V = call->out[1];
-    if (s->status) return NULL;
-    lc_tensor *gaps = lc_step2(s, LC_OP_SUB, across, lc_step_swap(s, across));
-    lc_tensor *product = lc_step_matmul(s, lc_step_swap(s, V), call->dy[1], NULL);
-    return lc_step_unless(s, lc_step_number(s, LC_OP_EQ, gaps, 0), lc_step2(s, LC_OP_DIV, product, gaps));
-}
-
 /* x (..., n) as (..., 1, n). */
 static lc_tensor *as_row(lc_scratch *s, lc_tensor *x) {
     if (s->status) return NULL;
@@ -177,15 +169,30 @@ static lc_tensor *as_row(lc_scratch *s, lc_tensor *x) {
     return lc_step_reshape(s, x, x->ndim + 1, shape);
 }
 
+/* V^T dV over the differences of eigenvalues: entry (i, j) over l_j - l_i; 0 where they are equal, which rounding makes
+ * them up to n eps times the largest. */
+static lc_tensor *turned_vectors(lc_scratch *s, const lc_rule_call *call) {
+    lc_tensor *values = call->out[0], *V = call->out[1], *across = as_row(s, values);
+    if (s->status) return NULL;
+    double eps = values->dtype == LC_F64 ? DBL_EPSILON : FLT_EPSILON;
+    lc_tensor *largest = lc_step_dim(s, LC_OP_MAX, lc_step1(s, LC_OP_ABS, values), values->ndim - 1);
+    lc_tensor *least = lc_step_times(s, as_row(s, largest), eps * (double)V->shape[V->ndim - 1]);
+    lc_tensor *gaps = lc_step2(s, LC_OP_SUB, across, lc_step_swap(s, across));
+    lc_tensor *equal = lc_step2(s, LC_OP_LE, lc_step1(s, LC_OP_ABS, gaps), least);
+    lc_tensor *product = lc_step_matmul(s, lc_step_swap(s, V), call->dy[1], NULL);
+    return lc_step_unless(s, equal, lc_step2(s, LC_OP_DIV, product, gaps));
+}
+
 /* A = V diag(l) V^T (Giles 2008, "Collected matrix derivative results", section 3.1): S = V (diag(dl) + M) V^T with M
  * the entries of V^T dV over l_j - l_i, and dA = (S + S^T) / 2: the gradient for a symmetric A. Vectors of equal
- * eigenvalues can turn among themselves; what depends on how gets no gradient (PyTorch: NaN). */
+ * eigenvalues can turn among themselves: what depends on how gets no gradient (PyTorch: NaN, or what rounding makes of
+ * it), and what does not, such as a projector, the right one. */
 lc_status lc_rule_eigh(lc_rule_call *call) {
     lc_scratch s = {0};
     lc_tensor *V = call->out[1], *left = NULL;
     if (call->dy[0]) left = lc_step2(&s, LC_OP_MUL, V, as_row(&s, call->dy[0]));
     if (call->dy[1]) {
-        lc_tensor *more = lc_step_matmul(&s, V, turned_vectors(&s, call, as_row(&s, call->out[0])), NULL);
+        lc_tensor *more = lc_step_matmul(&s, V, turned_vectors(&s, call), NULL);
         left = left ? lc_step2(&s, LC_OP_ADD, left, more) : more;
     }
     lc_tensor *S = lc_step_matmul(&s, left, lc_step_swap(&s, V), NULL);

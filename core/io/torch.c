@@ -38,11 +38,12 @@ static const struct {
 
 /* How torch._utils makes tensors that Lacuna does not read. */
 static const struct {
-    const char *name, *what;
+    const char *name, *what, *advice;
 } unread[] = {
-    {"_rebuild_tensor_v3", "a tensor of a type such as float8"},
-    {"_rebuild_qtensor", "a quantised tensor"},
-    {"_rebuild_sparse_tensor", "a sparse tensor"},
+    {"_rebuild_tensor_v3", "a tensor of a type such as float8", "save it as float32 or bfloat16"},
+    {"_rebuild_qtensor", "a quantised tensor", "save tensor.dequantize()"},
+    {"_rebuild_sparse_tensor", "a sparse tensor", "save tensor.to_dense()"},
+    {"_rebuild_meta_tensor_no_storage", "a meta tensor, without numbers", "save the model once its weights are there"},
 };
 
 /* -- what a pickle may ask for ------------------------------------------------------------------ */
@@ -66,8 +67,8 @@ static lc_status find_global(void *context, const char *module, const char *name
             return make_object(t, STORAGE_CLASS, lc_stored_type_named(storages[i].type), out);
     for (size_t i = 0; !strcmp(module, "torch._utils") && i < sizeof unread / sizeof *unread; i++)
         if (!strcmp(name, unread[i].name))
-            return lc_fail(LC_EFORMAT, "%s: holds %s (%s), which lacuna does not read; save it as float32 or bfloat16",
-                           t->path, unread[i].what, name);
+            return lc_fail(LC_EFORMAT, "%s: holds %s (%s), which lacuna does not read; %s", t->path, unread[i].what,
+                           name, unread[i].advice);
     return lc_fail(LC_EFORMAT,
                    "%s: the pickle asks for %.80s.%.80s; lacuna builds tensors and plain values from pickles "
                    "and runs no code: save model.state_dict() alone",

@@ -30,7 +30,7 @@ typedef struct lc_calibrate_options {
 typedef struct lc_layer_stats {
     lc_layer *layer;  /* borrowed; NULL: there are no more */
     int64_t index;    /* the layer's place in the selection, from 0 */
-    int64_t rows;     /* of the text: windows, or documents */
+    int64_t rows;     /* of the text: windows, or documents; those of padding alone left out */
     int64_t tokens;   /* n: padding left out */
     lc_tensor *norm;  /* (I) f64: root of the sum over tokens of x^2, which is H's diagonal */
     lc_tensor *H;     /* (I, I) f64: sum over tokens of x x^T; NULL unless asked for */

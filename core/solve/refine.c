@@ -94,7 +94,15 @@ static lc_status support_of(const lc_param *p, lc_tensor **keep) {
     return LC_OK;
 }
 
-/* What the mask of an earlier round keeps of the layer; NULL where there is none. */
+/* A mask that names none of the layers is another model's. */
+static lc_status check_held(const job *j) {
+    bool any = !j->held;
+    for (int64_t i = 0; i < j->layers->n && !any; i++)
+        any = lc_mask_find(j->held, lc_selected_layer(j->layers, i)->name) != NULL;
+    return any ? LC_OK : lc_fail(LC_ENOTFOUND, "%s: the held mask names none of these layers", j->name);
+}
+
+/* What the mask of an earlier round keeps of the layer; NULL where it does not name it: all. */
 static lc_status held_of(const job *j, const lc_param *p, const char *layer, lc_tensor **held) {
     const lc_bits *bits = j->held ? lc_mask_find(j->held, layer) : NULL;
     if (!bits) return LC_OK;
@@ -159,9 +167,9 @@ lc_status lc_prune_refine(lc_calibration *c, const lc_snapshot *target, const ch
     lc_target *groups = NULL;
     LC_TRY(read_groups(&j, pattern, &groups));
     j.groups = groups;
-    lc_status status = LC_ENOMEM;
-    j.keep = lc_calloc((size_t)j.layers->n, sizeof *j.keep);
-    if (j.keep) status = refine_all(&j);
+    lc_status status = check_held(&j);
+    if (!status && !(j.keep = lc_calloc((size_t)j.layers->n, sizeof *j.keep))) status = LC_ENOMEM;
+    if (!status) status = refine_all(&j);
     if (!status) status = lc_mask_new(j.layers, j.keep, out);
     for (int64_t i = 0; j.keep && i < j.layers->n; i++) lc_bits_release(j.keep[i]);
     lc_free(j.keep);

@@ -121,9 +121,7 @@ static json_t *pre_tokenizer(const style *s) {
     return json_pack("{s:s, s:[o, o]}", "type", "Sequence", "pretokenizers", first, bytes);
 }
 
-static lc_status byte_level(const lc_gguf *g, lc_parts *parts) {
-    const style *s = NULL;
-    LC_TRY(find_style(g, &s));
+static lc_status byte_level(const lc_gguf *g, const style *s, lc_parts *parts) {
     parts->add_bos = s->add_bos;
     parts->ignore_merges = s->ignore_merges;
     LC_TRY(read_special(g, parts));
@@ -162,17 +160,18 @@ static lc_status keep_template(const lc_gguf *g, lc_tokenizer *t) {
     return kept->text[LC_CHAT_TEMPLATE] ? LC_OK : LC_ENOMEM;
 }
 
-static lc_status make(const lc_gguf *g, const char *model, const lc_part_token *tokens, int64_t count,
+/* How text is cut: NULL for SentencePiece, which does not. */
+static lc_status find_kind(const lc_gguf *g, const char *model, const style **out) {
+    if (strcmp(model, "gpt2") == 0) return find_style(g, out);
+    if (strcmp(model, "llama") == 0) return LC_OK;
+    return lc_fail(LC_ENOTFOUND, KEY("model") " = \"%.60s\" is not known; known are gpt2 and llama", model);
+}
+
+static lc_status make(const lc_gguf *g, const style *s, const lc_part_token *tokens, int64_t count,
                       lc_tokenizer **out) {
     lc_parts parts = {.tokens = tokens, .count = count, .bos = -1, .eos = -1, .unknown = -1};
     lc_tokenizer *t = NULL;
-    lc_status status;
-    if (strcmp(model, "gpt2") == 0)
-        status = byte_level(g, &parts);
-    else if (strcmp(model, "llama") == 0)
-        status = sentencepiece(g, &parts);
-    else
-        status = lc_fail(LC_ENOTFOUND, KEY("model") " = \"%.60s\" is not known; known are gpt2 and llama", model);
+    lc_status status = s ? byte_level(g, s, &parts) : sentencepiece(g, &parts);
     if (!status) status = lc_parts_tokenizer(&parts, &t);
     lc_parts_free(&parts);
     if (!status) status = keep_template(g, t);
@@ -190,8 +189,10 @@ lc_status lc_tokenizer_from_gguf(const lc_gguf *g, lc_tokenizer **out) {
     int64_t count = 0;
     LC_TRY(lc_gguf_get_string(g, KEY("model"), &model));
     if (!model) return lc_fail(LC_ENOTFOUND, "%s: the file has no tokenizer (" KEY("model") ")", lc_gguf_path(g));
-    lc_status status = read_tokens(g, &tokens, &count);
-    if (!status) status = make(g, model, tokens, count, out);
+    const style *s = NULL;
+    lc_status status = find_kind(g, model, &s);
+    if (!status) status = read_tokens(g, &tokens, &count);
+    if (!status) status = make(g, s, tokens, count, out);
     lc_free(tokens);
     return status ? lc_fail_within(status, "%s", lc_gguf_path(g)) : LC_OK;
 }

@@ -221,6 +221,25 @@ describe("finite differences agree for", function()
   end)
 end)
 
+describe("eigenvectors of equal eigenvalues", function()
+  it("have the gradient of what does not depend on how they are turned, and none else", function()
+    local A = lc.param(lc.ones({ 3, 3 }, { dtype = "f64" }))
+    local weight = lc.tensor({ { 1, 2, 3 }, { 4, 5, 6 }, { 7, 8, 9 } }, { dtype = "f64" })
+    local _, V = A:eigh() -- 0, 0 and 3: the first two span what is orthogonal to (1, 1, 1)
+    local U = V { {}, { 1, 2 } }
+    ;(U:matmul(U:t()) * weight):sum():backward()
+    local wanted = lc.tensor({ { 4, 2, 0 }, { 2, 0, -2 }, { 0, -2, -4 } }, { dtype = "f64" }) / 3
+    assert.is_true((A.grad - wanted):abs():max():item() < 1e-12)
+    for _, dtype in ipairs { "f32", "f64" } do
+      local R = lc.randn({ 6, 2 }, { dtype = dtype })
+      local gram = lc.param(R:matmul(R:t()))
+      local _, vectors = gram:eigh()
+      ;(vectors * vectors * vectors):sum():backward()
+      assert.is_true(gram.grad:abs():max():item() < 100) -- 1e7 and more if rounding told them apart
+    end
+  end)
+end)
+
 describe("lc.gradcheck", function()
   it("passes errors on, and wants f64", function()
     local kept = { "kept" }

@@ -457,8 +457,15 @@ describe("bad input to calibration", function()
       local train, test = text:split(0.5)
       for _ = 1, 2 do
         lc.prune.wanda(model:linears(), train:sample(4), { sparsity = 0.5 })
-        model:perplexity(test)
+        if arg[1] == "lines" then
+          lc.prune.wanda(model:linears(), lc.dataset { model = model, text = all, length = 8, per = "document" },
+            { sparsity = 0.5 })
+        end
+        if arg[1] ~= "lines" then model:perplexity(test) end
         if arg[1] == "both" then model:perplexity(train) end
+        if arg[1] == "lines" then
+          model:perplexity(lc.dataset { model = model, text = all .. "\n\n", length = 8, per = "document" })
+        end
         if arg[1] == "rows" then
           local first, rest = lc.dataset({ model = model, text = all, length = 8, join = "rows" }):split(0.5)
           model:perplexity(rest)
@@ -475,7 +482,7 @@ describe("bad input to calibration", function()
     handle:write(script)
     handle:close()
     assert.equal("", cli.shell(cli.program .. " " .. file).err)
-    for how, before in pairs { both = "", eval = "", rows = "rest\n" } do
+    for how, before in pairs { both = "", eval = "", rows = "rest\n", lines = "" } do
       local after = before -- of the second round, which is not warned again
       assert.equal(before .. "lacuna: warning: the text that is scored is calibration text too; its perplexity says "
         .. "little of other texts\n" .. after, cli.shell(("%s %s %s"):format(cli.program, file, how)).err)

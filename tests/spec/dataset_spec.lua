@@ -216,6 +216,9 @@ describe("a dataset", function()
     refuses("dataset: length = 5 is more than the model's 4 positions", lc.dataset,
       { model = model, text = alphabet, length = 5 })
     assert.equal(4, lc.dataset({ model = model, text = alphabet, length = 4 }).length)
+    assert.equal(2, #lc.dataset { model = model, text = "ab\nc", length = 64, per = "document" }) -- it only cuts
+    model.positions = math.huge
+    assert.equal(5, lc.dataset({ model = model, text = alphabet, length = 5 }).length)
     refuses("give one of source, file and text, not 2 of them", dataset, { text = "a", file = "b", length = 1 })
     refuses("the text has 3 tokens, fewer than one window of length = 4", dataset, { text = "abc", length = 4 })
     refuses("stride is between windows", dataset, { text = "a", length = 1, per = "document", stride = 1 })

@@ -75,18 +75,21 @@ describe("a GGUF model", function()
     in_directory(function(directory)
       local data, path = read(GOLDEN .. "gguf/llama_plain.gguf"), directory .. "/klingon.gguf"
       local function text(s) return ("<s8"):pack(s) end
-      local entries = text "tokenizer.ggml.model" .. ("<I4"):pack(8) .. text "gpt2"
-        .. text "tokenizer.ggml.pre" .. ("<I4"):pack(8) .. text "klingon"
-        .. text "tokenizer.ggml.tokens" .. ("<I4I4I8"):pack(9, 8, 1) .. text "a"
-      local key = text "padding" .. ("<I4"):pack(8)
-      -- so long that the tensors keep their alignment
-      entries = entries .. key .. text(("x"):rep(32 - (#entries + #key + 8) % 32))
-      local count = ("<I8"):unpack(data, 17)
-      write(path, data:sub(1, 16) .. ("<I8"):pack(count + 4) .. entries .. data:sub(25))
-      local result = cli.run(("-e 'print(lc.load(%q).tokenizer)'"):format(path))
-      assert.equal("nil\n", result.out)
-      assert.equal("lacuna: warning: " .. path .. ": its tokenizer is of a kind that lacuna does not know "
-        .. "(lc.tokenizer of the file names it): the model has none; set model.tokenizer\n", result.err)
+      local function entry(key, value) return text(key) .. ("<I4"):pack(8) .. text(value) end
+      for _, entries in ipairs {
+        entry("tokenizer.ggml.model", "gpt2") .. entry("tokenizer.ggml.pre", "klingon"),
+        entry("tokenizer.ggml.model", "none") .. entry("tokenizer.ggml.pre", "none"),
+      } do
+        local key = text "padding" .. ("<I4"):pack(8)
+        -- so long that the tensors keep their alignment
+        entries = entries .. key .. text(("x"):rep(32 - (#entries + #key + 8) % 32))
+        local count = ("<I8"):unpack(data, 17)
+        write(path, data:sub(1, 16) .. ("<I8"):pack(count + 3) .. entries .. data:sub(25))
+        local result = cli.run(("-e 'print(lc.load(%q).tokenizer)'"):format(path))
+        assert.equal("nil\n", result.out)
+        assert.equal("lacuna: warning: " .. path .. ": its tokenizer is of a kind that lacuna does not know "
+          .. "(lc.tokenizer of the file names it): the model has none; set model.tokenizer\n", result.err)
+      end
     end)
   end)
 

@@ -491,6 +491,15 @@ describe("generation", function()
       if text:sub(1, 1) == " " then blanks = blanks + 1 end
     end
     assert.is_true(blanks > 0)
+    -- Behind no text there is no blank; and bytes that are no character are not taken together.
+    local options = { tokens = 6, temperature = 2, seed = 1, stop = false }
+    for _, case in ipairs { "", "Hi \u{FFFD}" } do
+      for seed = 1, 10 do
+        options.seed = seed
+        local more = llama:generate(tokenizer:encode(case):totable(), options)
+        assert.equal(tokenizer:decode(more), llama:generate(case, options))
+      end
+    end
   end)
 
   it("stops at the stop token, which it leaves out", function()

@@ -194,7 +194,9 @@ describe("recipes/compare_pruning.lua", function()
       assert.matches("set key above", plot, 1, true) -- where no point is
       file:close()
       file = assert(io.open(("%s/1-tuned-patterns-%s.gnuplot"):format(directory, scale)))
-      assert.matches("EOD\n4 [%d.]+\n8 [%d.]+\nEOD", file:read "a") -- 2:4 and 4:8, by the width of their groups
+      local script = file:read "a"
+      assert.matches("EOD\n4 [%d.]+\n8 [%d.]+\nEOD", script) -- 2:4 and 4:8, by the width of their groups
+      assert.matches("title 'ria, 50%'", script, 1, true)
       file:close()
     end
     for _, name in ipairs { "1-dense", "1-dense-tuned", "1-ria-2:4", "1-ria-2:4-tuned" } do
@@ -206,6 +208,7 @@ describe("recipes/compare_pruning.lua", function()
     for pattern, problem in pairs {
       ["2:7"] = "self_attn.k_proj has 32 inputs, which groups of 7 do not divide",
       ["2-4"] = "pattern '2-4' is not n:m",
+      ["16:32 --models opt,llama"] = "mlp.down_proj has 80 inputs, which groups of 32 do not divide",
     } do
       local result = cli.run(("--toy --out %s/no recipes/compare_pruning.lua --patterns %s"):format(root, pattern))
       assert.matches(problem, result.err, 1, true)

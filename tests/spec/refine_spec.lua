@@ -191,6 +191,9 @@ describe("swap and reconstruct", function()
     refuses(("prune.swap: the held mask has (%d, %d) for transformer.h.0.attn.c_attn, whose weight is (%d, %d)"):format(
       mask[model:linears()[1]].shape[1], mask[model:linears()[1]].shape[2], small:linears()[1].outputs,
       small:linears()[1].inputs), lc.prune.swap, small:linears(), text, { target = target, held = mask })
+    local other = lc.prune.magnitude(tiny.decoder("llama"):linears(), { sparsity = 0.5 })
+    refuses("prune.swap: the held mask names none of these layers", lc.prune.swap, small:linears(), text,
+      { target = target, held = other })
   end)
 
   it("end with no gradient on the support", function()

@@ -45,9 +45,16 @@ local function add_choices(row, words)
   if word.kind ~= "text" then
     errors.fail("params: '%s' has choices, so its default must be a string or a list of strings", row.name)
   end
-  local good = type(words) == "table" and #words > 0
-  for _, choice in ipairs(good and words or {}) do good = good and type(choice) == "string" end
-  if not good then errors.fail("params: the choices of '%s' must be a list of strings", row.name) end
+  local count, good = 0, type(words) == "table"
+  for _, choice in pairs(good and words or {}) do
+    count, good = count + 1, good and type(choice) == "string"
+    if good and row.element and choice:find(",", 1, true) then
+      errors.fail("params: the choices of '%s' are separated by commas, so '%s' cannot be one", row.name, choice)
+    end
+  end
+  if not good or count == 0 or count ~= #words then
+    errors.fail("params: the choices of '%s' must be a list of strings", row.name)
+  end
   word.kind, word.choices = "choice", words
 end
 
@@ -195,6 +202,11 @@ function params.params(defaults, arguments)
   check_names("help", defaults.help or {}, defaults)
   check_names("toy", defaults.toy or {}, defaults)
   check_names("choices", defaults.choices or {}, defaults)
+  for name, value in pairs(defaults.toy or {}) do
+    if type(value) ~= type(defaults[name]) then
+      errors.fail("params: toy has a %s for '%s', whose default is a %s", type(value), name, type(defaults[name]))
+    end
+  end
   for name in pairs(defaults.choices or {}) do
     if is_common(name) then errors.fail("params: '%s' is an option of every recipe: its choices are fixed", name) end
   end
