@@ -184,7 +184,8 @@ static void test_hostile_files(void) {
             KEYS, "tensor w is there twice");
     REFUSED("ctorch._utils\n_rebuild_tensor_v3\n)R", KEYS,
             "holds a tensor of a type such as float8 (_rebuild_tensor_v3), which lacuna does not read");
-    REFUSED("ctorch._utils\n_rebuild_qtensor\n)R", KEYS, "holds a quantised tensor (_rebuild_qtensor), which lacuna does not read; save tensor.dequantize()");
+    REFUSED("ctorch._utils\n_rebuild_qtensor\n)R", KEYS,
+            "holds a quantised tensor (_rebuild_qtensor), which lacuna does not read; save tensor.dequantize()");
     REFUSED("cos\nsystem\n\x8c\2id\x85R", KEYS,
             "the pickle asks for os.system; lacuna builds tensors and plain values");
     REFUSED("cbuiltins\neval\n\x8c\2id\x85R", KEYS, "asks for builtins.eval");

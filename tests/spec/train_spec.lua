@@ -596,8 +596,10 @@ describe("training stops", function()
       case[2].steps = 1
       assert.matches(case[1], message(lc.train, model, batches, case[2]), 1, true)
     end
-    assert.matches("groups: option 'optimizer' must be 'adamw' or 'sgd', got the string 'sgdd'", message(lc.train,
-      model, batches, { steps = 1, momentum = 0.9, groups = { { params = model:linears(), optimizer = "sgdd" } } }), 1, true)
+    assert.matches("groups: option 'optimizer' must be 'adamw' or 'sgd', got the string 'sgdd'",
+      message(lc.train, model, batches, {
+        steps = 1, momentum = 0.9, groups = { { params = model:linears(), optimizer = "sgdd" } },
+      }), 1, true)
     -- What a group of the other optimizer takes from the table is read.
     lc.train(model, batches, { steps = 1, momentum = 0.9, progress = false,
       groups = { { params = model:linears(), optimizer = "sgd" } } })
