@@ -3,7 +3,7 @@
 --
 --   lacuna tests/run.lua [--only=WORD] PROGRAM... SPEC_spec.lua...
 
-local TIME_LIMIT = "600s" -- for one program or spec
+local TIME_LIMIT = os.getenv "LACUNA_TEST_FULL" and "1800s" or "600s" -- for one program or spec
 local SHOW_TIME = 5 -- seconds: slower ones say how long they took
 
 local seed = os.getenv "LACUNA_TEST_SEED" or tostring(os.time() % 1000000)
