@@ -30,6 +30,8 @@ local function train(model, batches, given)
     if name ~= "freeze" then options[name] = value end
   end
   local losses, norms = {}, {}
+  local unread = options.optimizer == "sgd" and { "betas", "eps" } or { "momentum" }
+  for _, name in ipairs(unread) do options[name] = nil end
   for t in lc.steps(model, batches, options) do
     t:backward()
     losses[#losses + 1], norms[#norms + 1] = t.loss, t.grad_norm
